@@ -2,3 +2,9 @@
 
 from .data import BodyModelData as BodyModelData
 from .skeleton import Skeleton as Skeleton
+from .model import BodyModel as BodyModel
+from .outputs import BodyOutput as BodyOutput
+from .outputs import RestBody as RestBody
+from .outputs import SurfacePoints as SurfacePoints
+from .segment_scale import segment_scale_model as segment_scale_model
+from .synthetic import synthetic_model as synthetic_model

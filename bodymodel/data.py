@@ -161,6 +161,8 @@ class BodyModelData:
                     f"posedirs: expected (V, 3, {' or '.join(map(str, widths))}) for {self.family}, "
                     f"got {self.posedirs.shape}; check the family"
                 )
+            if self.posedirs.shape[2] > row.feature_width and dict(self.coefficients).get("betas", 0) < 2:
+                raise ValueError("shapedirs: expected at least 2 betas, got fewer; the last corrective is driven by betas[1]")
         if self.J_regressor is not None:
             _expect("J_regressor", self.J_regressor, (joints, vertices))
         elif self.J_template is None or self.J_shapedirs is None:

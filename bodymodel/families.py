@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from .skeleton import Skeleton
@@ -38,6 +39,11 @@ class Family:
     skeleton: Skeleton
     parts: tuple[Part, ...]
     pose_feature: PoseFeature = "matrix"
+
+    @cached_property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the pose arguments, in joint order."""
+        return tuple(part.name for part in self.parts)
 
     @property
     def feature_width(self) -> int:

@@ -1,0 +1,335 @@
+"""The body model: one class for every family, in two stages, with joints-only and subset paths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from ..geometry.checks import broadcast_batches, expect_finite, expect_shape
+from .arguments import BodyArguments, PoseArguments, ShapeArguments, local_rotations, match_dtype, split_arguments
+from .data import BodyModelData
+from .kinematics import KinematicTables, chain_rotations, kinematic_tables
+from .outputs import BodyOutput, RestBody, SurfacePoints
+from .select import select_vertices
+from .skeleton import Skeleton
+from .skinning import VertexBases, add_blend, blend, skin_planes
+
+if TYPE_CHECKING:
+    from .keypoints import KeypointRegressor
+
+
+class BodyModel(nn.Module):
+    """A posable body of any family, differentiable to any order.
+
+    All arguments are keyword-only and optional; each has its own batch shape, and they broadcast against each other.
+    The module holds no parameters and no batch size: its constants are buffers that `.to(...)` moves, left out of
+    `state_dict`, because they are not learnt.
+
+    Args:
+        data: the constants, from `load_body_model`, `open_body`, `segment_scale_model`, ...
+        dtype: floating type of the buffers, and so of the arguments and results.
+        device: where the buffers live.
+
+    Attributes:
+        data: the constants it was made from.
+        v_template: (V, 3) buffer, metres.
+        faces: (F, 3) buffer, int64.
+        lbs_weights: (V, J) buffer.
+
+    Source: SMPL (Loper et al. 2015), eq. 2 to 10; STAR (Osman et al. 2020), eq. 5, for its quaternion feature.
+
+    Example:
+        >>> import torch
+        >>> from physique.bodymodel import BodyModel, synthetic_model
+        >>> model = BodyModel(synthetic_model("smpl", num_vertices=100))
+        >>> out = model(betas=torch.zeros(10), body_pose=torch.zeros(5, 23, 3))
+        >>> out.vertices.shape, out.joints.shape
+        (torch.Size([5, 100, 3]), torch.Size([5, 24, 3]))
+    """
+
+    v_template: Tensor
+    faces: Tensor
+    lbs_weights: Tensor
+
+    def __init__(
+        self, data: BodyModelData, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+    ) -> None:
+        super().__init__()
+        if not dtype.is_floating_point:
+            raise TypeError(f"dtype: expected a floating type, got {dtype}; use torch.float32 or torch.float64")
+        self.data = data
+        self._row = data.table_row
+        self._coefficient_rows, start = {}, 0
+        for name, count in data.coefficients:
+            self._coefficient_rows[name] = (start, count)
+            start += count
+        self._counts = dict(data.coefficients)
+        self._J = data.num_joints
+        self._has_correctives = data.posedirs is not None
+
+        def constant(name: str, array: Any) -> None:
+            self.register_buffer(name, torch.tensor(array, dtype=dtype, device=device), persistent=False)
+
+        width = self._row.feature_width
+        posedirs = data.posedirs if data.posedirs is not None else np.zeros((data.num_vertices, 3, 0))
+        assert data.J_template is not None and data.J_shapedirs is not None
+        shapedirs = data.shapedirs
+        if posedirs.shape[2] > width:
+            # STAR's last corrective is driven by betas[1] alone: to the vertices, but not to the joints, it is shape.
+            shapedirs = shapedirs.copy()
+            shapedirs[:, :, 1] += posedirs[:, :, width]
+        constant("v_template", data.v_template)
+        constant("lbs_weights", data.lbs_weights)
+        self.register_buffer("faces", torch.tensor(data.faces, device=device), persistent=False)
+        # Planes of the vertices, then the joints: shaping both is one product, shaping the joints alone a few columns.
+        constant("_rest_template", np.concatenate((data.v_template.T.reshape(-1), data.J_template.reshape(-1))))
+        J_rows = data.J_shapedirs.reshape(-1, shapedirs.shape[2]).T
+        constant("_rest_directions", np.concatenate((_rows_of_planes(shapedirs), J_rows), axis=1))
+        constant("_pose_directions", _rows_of_planes(posedirs[:, :, :width]))
+        constant("_weights", data.lbs_weights.T.copy())
+        constant("_still", np.zeros((1, 3)))
+        tables = kinematic_tables(data.skeleton, dtype=dtype, device=torch.device(device) if device else None)
+        for name, table in zip(KinematicTables._fields, tables, strict=True):
+            self.register_buffer(f"_tree_{name}", table, persistent=False)
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Parents and names of the joints."""
+        return self.data.skeleton
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the buffers."""
+        return self.v_template.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the buffers."""
+        return self.v_template.device
+
+    def extra_repr(self) -> str:
+        """Describe the model in `print(model)`."""
+        return f"{self.data!r}, dtype={self.dtype}, device={self.device}"
+
+    def forward(self, **arguments: Unpack[BodyArguments]) -> BodyOutput:
+        """Shape and pose the body.
+
+        Args:
+            **arguments: see `BodyArguments`: betas, expression, segment_scale, global_orient, body_pose, ..., transl,
+                rotation.
+
+        Returns:
+            vertices, joints and joint rotations with the broadcast batch of all arguments, and the rest body.
+
+        Raises:
+            ValueError: a shape that does not fit, more coefficients than the model has, or a part it lacks.
+            TypeError: an unknown name, or a tensor of another floating type than the model's.
+        """
+        shape, pose = split_arguments(arguments, self._row, self._counts)
+        with _full_precision(self.v_template):
+            planes, joints = self._shape(shape)
+            return self._pose(planes, RestBody(_planes_to_vertices(planes), joints), pose)
+
+    def rest(self, **arguments: Unpack[ShapeArguments]) -> RestBody:
+        """Shape the body: the first stage alone. Takes the shape arguments of `forward`, raises as it does."""
+        shape, pose = split_arguments(arguments, self._row, self._counts)
+        _refuse("rest", pose)
+        with _full_precision(self.v_template):
+            planes, joints = self._shape(shape)
+            return RestBody(_planes_to_vertices(planes), joints)
+
+    def pose(self, rest: RestBody, **arguments: Unpack[PoseArguments]) -> BodyOutput:
+        """Pose a rest body: the second stage alone. Takes the pose arguments of `forward`, raises as it does.
+
+        Args:
+            rest: from `rest`; its batch broadcasts against the poses'.
+            **arguments: see `PoseArguments`.
+        """
+        shape, pose = split_arguments(arguments, self._row, self._counts)
+        _refuse("pose", shape)
+        expect_shape("rest.vertices", rest.vertices, *self.v_template.shape)
+        expect_shape("rest.joints", rest.joints, self.data.num_joints, 3)
+        with _full_precision(self.v_template):
+            return self._pose(rest.vertices.transpose(-1, -2).flatten(-2), rest, pose)
+
+    def joints(self, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch J 3"]:
+        """Return the posed joints alone, without touching a vertex. Takes the arguments of `forward`, raises as it does."""
+        shape, pose = split_arguments(arguments, self._row, self._counts)
+        with _full_precision(self.v_template):
+            rest_joints = self._shape_joints(self._coefficients(shape))
+            local, _ = local_rotations(pose, self._row, self._still)
+            _, joints = chain_rotations(local, rest_joints, self._tables())
+            return self._translate(joints, pose)
+
+    def points(self, surface: SurfacePoints, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch N 3"]:
+        """Return posed points of the surface, computing only the vertices of their faces.
+
+        Args:
+            surface: faces (N,) and barycentric (N, 3) shared by all samples, or with a batch: one set a sample.
+            **arguments: those of `forward`.
+
+        Returns:
+            (*B, N, 3) in metres.
+
+        Raises:
+            ValueError: as `forward` does.
+        """
+        expect_shape("surface.faces", surface.faces, "N")
+        expect_shape("surface.barycentric", surface.barycentric, surface.faces.shape[-1], 3)
+        expect_finite("surface.barycentric", surface.barycentric)
+        corners = self.faces[surface.faces]
+        vertices, _ = self._subset(corners.flatten(-2), arguments)
+        weights = match_dtype("surface.barycentric", surface.barycentric, self.dtype)
+        return (vertices.unflatten(-2, (-1, 3)) * weights.unsqueeze(-1)).sum(-2)
+
+    def keypoints(self, regressor: KeypointRegressor, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch K 3"]:
+        """Return the keypoints of a set, computing only the vertices that it needs.
+
+        Args:
+            regressor: names the set; its `valid` tells which keypoints this body has (the others are zero).
+            **arguments: those of `forward`.
+
+        Returns:
+            (*B, K, 3) in metres, in the order of `regressor.names`.
+        """
+        vertices, joints = self._subset(regressor.vertex_ids, arguments)
+        return regressor(joints, vertices)
+
+    def select_vertices(self, ids: Int[Tensor, " N"]) -> BodyModel:
+        """Return a model of the vertices `ids` in that order, with the same joints and the faces among them."""
+        data = select_vertices(self.data, ids.detach().cpu().numpy())
+        return BodyModel(data, dtype=self.dtype, device=self.device)
+
+    def _bases(self) -> VertexBases:
+        planes = 3 * self.v_template.shape[0]
+        template, directions = self._rest_template.narrow(0, 0, planes), self._rest_directions.narrow(1, 0, planes)
+        return VertexBases(template, directions, self._pose_directions, self._weights)
+
+    def _tables(self) -> KinematicTables:
+        return KinematicTables(self._tree_jumps, self._tree_parents, self._tree_bones, self._tree_ancestors)
+
+    def _coefficients(self, shape: dict[str, Tensor]) -> list[tuple[int, Tensor]]:
+        """Return the checked shape coefficients, each with the row of its first direction."""
+        coefficients: list[tuple[int, Tensor]] = []
+        batches: dict[str, torch.Size] = {}
+        for name, value in shape.items():
+            start, count = self._coefficient_rows[name]
+            value = _as_coefficients(name, value, count, self._J)
+            batches[name] = value.shape[:-1]
+            expect_finite(name, value)
+            value = match_dtype(name, value, self.v_template.dtype)
+            coefficients.append((start, value - 1 if name == "segment_scale" else value))
+        broadcast_batches(batches)
+        return coefficients
+
+    def _blend_shape(self, coefficients: list[tuple[int, Tensor]], template: Tensor, directions: Tensor) -> Tensor:
+        for start, value in coefficients:
+            template = add_blend(template, value, directions.narrow(-2, start, value.shape[-1]))
+        return template
+
+    def _shape(self, shape: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the rest vertices as flat planes (*B, 3 V), and the rest joints (*B, J, 3)."""
+        both = self._blend_shape(self._coefficients(shape), self._rest_template, self._rest_directions)
+        planes, joints = both.split((3 * self.v_template.shape[0], 3 * self._J), dim=-1)
+        return planes, joints.unflatten(-1, (-1, 3))
+
+    def _shape_joints(self, coefficients: list[tuple[int, Tensor]]) -> Tensor:
+        start, count = 3 * self.v_template.shape[0], 3 * self._J
+        template, directions = self._rest_template.narrow(0, start, count), self._rest_directions.narrow(1, start, count)
+        return self._blend_shape(coefficients, template, directions).unflatten(-1, (-1, 3))
+
+    def _pose(self, planes: Tensor, rest: RestBody, pose: dict[str, Any]) -> BodyOutput:
+        turned, posed, joints = self._skin(planes, rest.joints, pose, self._pose_directions, self._weights)
+        vertices = self._translate(posed.transpose(-1, -2), pose)
+        joints = self._translate(joints, pose)
+        batch = broadcast_batches({"shape": vertices.shape[:-2], "pose": joints.shape[:-2]})
+        if not vertices.shape[:-2] == joints.shape[:-2] == turned.shape[:-3]:
+            vertices = vertices.expand(*batch, *vertices.shape[-2:])
+            joints = joints.expand(*batch, *joints.shape[-2:])
+            turned = turned.expand(*batch, *turned.shape[-3:])
+        return BodyOutput(vertices, joints, turned, rest)
+
+    def _skin(
+        self, planes: Tensor, rest_joints: Tensor, pose: dict[str, Any], pose_directions: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return joint rotations, posed vertices on planes, and posed joints, all before the translation."""
+        local, feature = local_rotations(pose, self._row, self._still)
+        if self._has_correctives:
+            planes = planes + blend(feature, pose_directions)
+        turned, joints = chain_rotations(local, rest_joints, self._tables())
+        moved = joints - (turned @ rest_joints.unsqueeze(-1)).squeeze(-1)
+        return turned, skin_planes(planes, weights, turned, moved), joints
+
+    def _subset(self, ids: Tensor, arguments: Any) -> tuple[Tensor, Tensor]:
+        """Return the posed vertices `ids` (*B, N, 3) and the posed joints; batched ids are one set a sample."""
+        shape, pose = split_arguments(arguments, self._row, self._counts)
+        with _full_precision(self.v_template):
+            bases = self._bases().select(ids)
+            coefficients = self._coefficients(shape)
+            planes = self._blend_shape(coefficients, bases.template, bases.shape_directions)
+            _, posed, joints = self._skin(planes, self._shape_joints(coefficients), pose, bases.pose_directions, bases.weights)
+            return self._translate(posed.transpose(-1, -2), pose), self._translate(joints, pose)
+
+    def _translate(self, points: Tensor, pose: dict[str, Any]) -> Tensor:
+        transl = pose.get("transl")
+        if transl is None:
+            return points
+        expect_shape("transl", transl, 3)
+        expect_finite("transl", transl)
+        return points + match_dtype("transl", transl, self.dtype).unsqueeze(-2)
+
+
+def _as_coefficients(name: str, value: Tensor, count: int, joints: int) -> Tensor:
+    """Return `value` as (*B, n) with n at most `count`; segment scales must be complete, and (*B, J, 3) is flattened."""
+    if name == "segment_scale":
+        if count == joints:
+            expect_shape(name, value, count)
+            return value
+        expect_shape(name, value, joints, 3)
+        return value.flatten(-2)
+    batch = expect_shape(name, value, "n")
+    if value.shape[-1] > count:
+        raise ValueError(
+            f"{name}: expected at most {count} coefficients, got {value.shape[-1]} in {tuple((*batch, value.shape[-1]))}; "
+            f"use {name}[..., :{count}]"
+        )
+    return value
+
+
+def _refuse(stage: str, arguments: dict[str, Any]) -> None:
+    if arguments:
+        names = ", ".join(arguments)
+        raise ValueError(f"{names}: expected no such argument in {stage}(), got {names}; give it to the other stage")
+
+
+def _full_precision(like: Tensor) -> Any:
+    """Keep autocast out: millimetres are lost in half precision, and the arguments are small."""
+    return torch.autocast(like.device.type, enabled=False) if torch.is_autocast_enabled(like.device.type) else _NOTHING
+
+
+class _Nothing:
+    """A context that does nothing; cheaper in a hot path than contextlib.nullcontext, and traceable."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+
+_NOTHING = _Nothing()
+
+
+def _rows_of_planes(directions: np.ndarray) -> np.ndarray:
+    """Return directions (V, 3, K) as rows of planes (K, 3 V)."""
+    return directions.transpose(2, 1, 0).reshape(directions.shape[2], -1)
+
+
+def _planes_to_vertices(planes: Tensor) -> Tensor:
+    """Return flat planes (*B, 3 V) as vertices (*B, V, 3), without a copy."""
+    return planes.unflatten(-1, (3, -1)).transpose(-1, -2)

@@ -1,0 +1,122 @@
+"""Linear blend skinning, and the linear blends before it, on coordinate planes.
+
+Vertices travel as planes: all x, then all y, then all z, flat as (*B, 3 V). Every step is then one long run that
+vectorises, the blends are plain matrix products, and the planes reach the user as (*B, V, 3) by a transpose.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..geometry.checks import expect_shape
+
+
+class VertexBases(NamedTuple):
+    """The constants of a set of vertices. A leading batch means one set a sample.
+
+    Attributes:
+        template: (*set, 3 V) planes of the mean shape.
+        shape_directions: (*set, S, 3 V).
+        pose_directions: (*set, P, 3 V); P = 0 without pose correctives.
+        weights: (*set, J, V) skinning weights.
+    """
+
+    template: Float[Tensor, "*set planes"]
+    shape_directions: Float[Tensor, "*set S planes"]
+    pose_directions: Float[Tensor, "*set P planes"]
+    weights: Float[Tensor, "*set J V"]
+
+    def select(self, ids: Int[Tensor, "*set N"]) -> VertexBases:
+        """Return the bases of the vertices `ids` of a set without batch; a batch of ids gives one set a sample."""
+        batch, count = ids.dim() - 1, ids.shape[-1]
+
+        def gather(columns: Tensor) -> Tensor:
+            """Gather (..., V) to (*set, ..., N)."""
+            gathered = columns.index_select(-1, ids.reshape(-1)).unflatten(-1, ids.shape)
+            kept = columns.dim() - 1
+            return gathered.movedim(tuple(range(kept, kept + batch)), tuple(range(batch)))
+
+        def gather_planes(planes: Tensor) -> Tensor:
+            return gather(planes.unflatten(-1, (3, -1))).flatten(-2)
+
+        template, shape, pose, weights = self
+        return VertexBases(gather_planes(template), gather_planes(shape), gather_planes(pose), gather(weights))
+
+
+def blend(coefficients: Float[Tensor, "*#batch K"], directions: Float[Tensor, "*set K N"]) -> Float[Tensor, "..."]:
+    """Return the (*B, N) sum of directions weighted by coefficients.
+
+    One set for the whole batch is one matrix product: `torch.matmul` would run a product a sample unless the rows
+    happen to be contiguous, which is many times slower.
+    """
+    if directions.dim() > 2:
+        return (coefficients.unsqueeze(-2) @ directions).squeeze(-2)
+    if coefficients.dim() <= 2:
+        return coefficients @ directions
+    return (coefficients.flatten(0, -2) @ directions).unflatten(0, coefficients.shape[:-1])
+
+
+def add_blend(base: Tensor, coefficients: Tensor, directions: Tensor) -> Tensor:
+    """Return `base` + `blend(coefficients, directions)`, in one step where there is one base for a flat batch."""
+    if base.dim() == 1 and coefficients.dim() == 2 and directions.dim() == 2:
+        return torch.addmm(base, coefficients, directions)
+    return base + blend(coefficients, directions)
+
+
+def skin_planes(
+    planes: Float[Tensor, "*#batch planes"],
+    weights: Float[Tensor, "*set J V"],
+    rotations: Float[Tensor, "*#batch J 3 3"],
+    translations: Float[Tensor, "*#batch J 3"],
+) -> Float[Tensor, "..."]:
+    """Do the work of `skin` on flat planes (*B, 3 V): blend the 3x4 transforms for each vertex, then apply them.
+
+    Returns (*B, 3, V).
+    """
+    transforms = torch.cat((rotations, translations.unsqueeze(-1)), dim=-1).flatten(-2).transpose(-1, -2)
+    count = weights.shape[-1]
+    per_vertex = blend(transforms, weights if weights.dim() == 2 else weights.unsqueeze(-3)).unflatten(-2, (3, 4))
+    turn_x, turn_y, turn_z, shift = per_vertex.unbind(-2)
+    x, y, z = planes.unsqueeze(-2).split(count, dim=-1)
+    return torch.addcmul(torch.addcmul(torch.addcmul(shift, turn_x, x), turn_y, y), turn_z, z)
+
+
+def skin(
+    vertices: Float[Tensor, "*#batch V 3"],
+    lbs_weights: Float[Tensor, "V J"],
+    rotations: Float[Tensor, "*#batch J 3 3"],
+    translations: Float[Tensor, "*#batch J 3"],
+) -> Float[Tensor, "*batch V 3"]:
+    """Move each vertex by the weighted mean of its joints' rigid transforms.
+
+    Args:
+        vertices: (*B, V, 3) in the rest pose, metres.
+        lbs_weights: (V, J); rows sum to 1.
+        rotations: (*B, J, 3, 3) world rotations of the joints.
+        translations: (*B, J, 3) of the same transforms x' = R x + t: t is the posed joint minus the turned rest joint.
+
+    Returns:
+        (*B, V, 3) posed vertices in metres.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
+
+    Source: SMPL (Loper et al. 2015), eq. 2 and 3.
+
+    Example:
+        >>> import torch
+        >>> vertices, weights = torch.rand(5, 3), torch.ones(5, 1)
+        >>> moved = skin(vertices, weights, torch.eye(3).expand(1, 3, 3), torch.ones(1, 3))
+        >>> torch.allclose(moved, vertices + 1)
+        True
+    """
+    expect_shape("vertices", vertices, "V", 3)
+    expect_shape("lbs_weights", lbs_weights, vertices.shape[-2], "J")
+    expect_shape("rotations", rotations, lbs_weights.shape[-1], 3, 3)
+    expect_shape("translations", translations, lbs_weights.shape[-1], 3)
+    planes = vertices.transpose(-1, -2).flatten(-2)
+    return skin_planes(planes, lbs_weights.transpose(-1, -2), rotations, translations).transpose(-1, -2)
