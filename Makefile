@@ -1,0 +1,44 @@
+# Every target works on a fresh machine with Python >= 3.10 and pip: the environment is made first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+KEYPOINTS ?= examples/data/keypoints.json
+OUT ?= out/demo
+ARGS ?=
+
+# Two processes share two cores badly when each starts one thread a core.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: test lint demo bench check clean
+.DEFAULT_GOAL := test
+
+# Dynamo cannot trace the wrappers of the shape checks, so files about torch.compile run without them.
+test: .venv/installed
+	$(BIN)/pytest -o python_files='test_*_compiled.py' $(ARGS)
+	$(BIN)/pytest --ignore-glob='*_compiled.py' --jaxtyping-packages=physique,beartype.beartype $(ARGS)
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+demo: .venv/installed
+	$(BIN)/python examples/01_fit_keypoints.py --keypoints $(KEYPOINTS) --out $(OUT)
+
+bench: .venv/installed
+	$(BIN)/pytest benchmarks -o addopts=--import-mode=importlib --benchmark-only $(ARGS)
+
+check:
+	.ci/run
+
+clean:
+	rm -rf .venv build dist out *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,viz,io]'
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
