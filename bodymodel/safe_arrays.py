@@ -1,0 +1,85 @@
+"""Turn raw bytes of a file into arrays, once their declared type and size have been checked against what is there."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MAX_FILE_BYTES = 1 << 30
+"""Largest file that is read; the largest official one has about 600 MB."""
+
+MAX_ARRAY_BYTES = 1 << 30
+"""Most that the arrays taken from one file may hold together."""
+
+MAX_DIMENSIONS = 8
+
+_NUMBER = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248])")
+_TEXT = re.compile(r"[<>=|]?[US][1-9]\d{0,2}")
+
+
+@dataclass
+class Budget:
+    """The bytes that arrays of one file may still take; what is left only ever falls."""
+
+    left: int = MAX_ARRAY_BYTES
+
+    def spend(self, count: int) -> None:
+        """Take `count` bytes, before they are allocated; a ValueError says when the file promises too much."""
+        self.left -= count
+        if self.left < 0:
+            raise ValueError(
+                f"array sizes: expected at most {MAX_ARRAY_BYTES >> 20} MiB of arrays, got more; "
+                "the file is damaged or is not a body model"
+            )
+
+
+def number_type(code: object, *, text: bool = False) -> np.dtype:
+    """Return the dtype for a type code such as "<f8"; only booleans, integers and floats pass, and text on request."""
+    if isinstance(code, str) and (_NUMBER.fullmatch(code) or (text and _TEXT.fullmatch(code))):
+        return np.dtype(code)
+    shown = code if isinstance(code, str) and len(code) < 40 else type(code).__name__
+    raise ValueError(f"dtype: expected plain numbers, got {shown!r}; save the array with a numeric dtype")
+
+
+def checked_shape(shape: object) -> tuple[int, ...]:
+    """Return `shape` as a tuple of sizes that an array may have."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str | bytes) or len(shape) > MAX_DIMENSIONS:
+        raise ValueError(
+            f"shape: expected at most {MAX_DIMENSIONS} sizes, got {type(shape).__name__}; the file is damaged"
+        )
+    for size in shape:
+        if type(size) is not int or not 0 <= size < 1 << 48:
+            raise ValueError("shape: expected sizes >= 0, got something else; the file is damaged")
+    return tuple(shape)
+
+
+def array_from_bytes(
+    raw: bytes | memoryview, dtype: np.dtype, shape: object, fortran: bool, budget: Budget
+) -> np.ndarray:
+    """Return a read-only view of `raw` as an array; the bytes must be exactly those that type and shape ask for."""
+    sizes = checked_shape(shape)
+    expected, got = math.prod(sizes) * dtype.itemsize, memoryview(raw).nbytes
+    if expected != got:
+        raise ValueError(
+            f"array: expected {expected} bytes for shape {sizes}, got {got}; the file is damaged or truncated"
+        )
+    budget.spend(expected)
+    if expected == 0:
+        return np.zeros(sizes, dtype)
+    return np.frombuffer(raw, dtype).reshape(sizes, order="F" if fortran else "C")
+
+
+def expect_integers(name: str, array: Any, low: int, high: int) -> np.ndarray:
+    """Return `array` as int64 once it is known to be whole numbers in [low, high)."""
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name}: expected integers, got dtype {array.dtype}; the file is damaged")
+    if array.size and not (low <= array.min() and array.max() < high):
+        raise ValueError(
+            f"{name}: expected values {low} to {high - 1}, got {array.min()} to {array.max()}; the file is damaged"
+        )
+    return array.astype(np.int64)
