@@ -2,3 +2,10 @@
 
 from .data import BodyModelData as BodyModelData
 from .skeleton import Skeleton as Skeleton
+from .convert import convert_keypoints as convert_keypoints
+from .keypoint_files import Keypoints2D as Keypoints2D
+from .keypoint_files import load_keypoints as load_keypoints
+from .keypoint_sets import KEYPOINT_SETS as KEYPOINT_SETS
+from .keypoint_sets import KeypointSet as KeypointSet
+from .keypoint_sets import keypoint_set as keypoint_set
+from .keypoints import KeypointRegressor as KeypointRegressor
