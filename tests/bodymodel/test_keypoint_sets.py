@@ -1,0 +1,95 @@
+"""The tables of keypoint sets against the published orders."""
+
+import pytest
+from physique.bodymodel import KEYPOINT_SETS, keypoint_set
+
+SETS = sorted(KEYPOINT_SETS)
+SIZES = {
+    **{"coco17": 17, "coco_wholebody133": 133, "openpose15": 15, "openpose18": 18, "openpose25": 25, "openpose25b": 25},
+    **{"h36m17": 17, "lsp14": 14, "mpii16": 16, "mpi_inf_3dhp28": 28, "hmr19": 19, "hand21": 21},
+    **{"smpl24": 24, "smplh52": 52, "smplx55": 55, "mano16": 16, "flame5": 5},
+}
+
+
+def test_every_set_has_its_published_number_of_keypoints():
+    assert {name: len(KEYPOINT_SETS[name]) for name in SETS} == SIZES
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_names_and_points_are_distinct(name):
+    entry = keypoint_set(name)
+    assert len(set(entry.names)) == len(set(entry.keypoints)) == len(entry.names) == len(entry.keypoints)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_flip_is_an_involution_that_exchanges_the_sides_by_name(name):
+    entry = keypoint_set(name)
+    assert [entry.flip[k] for k in entry.flip] == list(range(len(entry)))
+    for index, other in enumerate(entry.flip):
+        left = entry.names[index].replace("right_", "left_")
+        assert entry.names[other].replace("right_", "left_") == left
+        assert (other == index) == (entry.names[index] == left and "left_" not in left)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_bones_join_distinct_keypoints_once_and_are_symmetric(name):
+    entry = keypoint_set(name)
+    bones = {frozenset(bone) for bone in entry.bones}
+    assert len(bones) == len(entry.bones) and all(len(bone) == 2 for bone in bones)
+    assert {frozenset(entry.flip[k] for k in bone) for bone in bones} == bones
+    assert set().union(*bones) == set(range(len(entry)))
+
+
+def test_flips_are_the_published_permutations():
+    assert keypoint_set("hmr19").flip == (5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13, 14, 16, 15, 18, 17)
+    smpl = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)
+    assert keypoint_set("smpl24").flip == smpl
+    face = keypoint_set("coco_wholebody133").flip[23:91]
+    expected = (
+        *range(16, -1, -1),
+        *range(26, 16, -1),
+        *(27, 28, 29, 30, 35, 34, 33, 32, 31),
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65),
+    )
+    assert tuple(k - 23 for k in face) == expected
+    assert keypoint_set("coco_wholebody133").flip[91:] == (*range(112, 133), *range(91, 112))
+
+
+def test_human36m_is_right_leg_first_and_lsp_starts_at_the_right_ankle():
+    h36m, lsp = keypoint_set("h36m17"), keypoint_set("lsp14")
+    assert h36m.names[1:7] == ("right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle")
+    assert h36m.names[11:] == (
+        *("left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
+    )
+    assert lsp.names[0] == "right_ankle" and lsp.names[12:] == ("neck", "head_top")
+
+
+def test_openpose_sets_are_the_published_orders():
+    body25 = keypoint_set("openpose25").names
+    assert body25[:9] == (
+        *("nose", "neck", "right_shoulder", "right_elbow", "right_wrist"),
+        *("left_shoulder", "left_elbow", "left_wrist", "mid_hip"),
+    )
+    assert body25[15:19] == ("right_eye", "left_eye", "right_ear", "left_ear")
+    assert body25[19:22] == ("left_big_toe", "left_small_toe", "left_heel")
+    assert keypoint_set("openpose18").names == body25[:8] + body25[9:19]
+    assert keypoint_set("openpose25b").names[:17] == keypoint_set("coco17").names
+    assert keypoint_set("openpose25b").names[17:] == ("upper_neck", "head_top", *body25[19:])
+
+
+def test_coco_sigmas_are_symmetric_and_one_a_keypoint():
+    for name in ("coco17", "coco_wholebody133", "hand21"):
+        entry = keypoint_set(name)
+        assert entry.sigmas is not None and len(entry.sigmas) == len(entry)
+    body = keypoint_set("coco17")
+    assert body.sigmas == tuple(body.sigmas[k] for k in body.flip)
+    assert body.sigmas[0] == 0.026 and body.sigmas[11] == 0.107
+
+
+def test_a_wrong_name_lists_the_right_ones():
+    with pytest.raises(ValueError, match=r"keypoint_set: expected one of coco17, .*got 'coco'"):
+        keypoint_set("coco")
+    with pytest.raises(ValueError, match="keypoint: expected one of nose, .*got 'tail'"):
+        keypoint_set("coco17").index("tail")
+    assert keypoint_set("coco17").index("left_eye") == 1
