@@ -9,12 +9,13 @@ from scipy import sparse
 
 from . import packing
 from .ansur import Population, stored_statistics
+from .decimate import decimate
 from .landmarks import named_vertices
 from .makehuman import MakeHuman
 from .measure import ANSUR_COLUMNS, measure
 from .population import Factors, body, random_factors
 from .regressors import anchors, joint_regressor
-from .rig import JOINT_MIRROR, joint_operator, skin_weights
+from .rig import JOINT_MIRROR, JOINT_NAMES, joint_operator, skin_weights
 from .shape_space import shape_space
 from .topology import ClosedMesh, closed_mesh
 from .tpose import t_pose
@@ -28,6 +29,14 @@ CALIBRATION_ROUNDS = 4
 CALIBRATION_BODIES = 600
 REGRESSOR_DIRECTIONS = 24
 DECIMETRES = 0.1
+LOW_VERTICES = 2000
+LOW_IMPORTANCE = (
+    (("left_hand", "right_hand"), 12.0),
+    (("left_wrist", "right_wrist"), 5.0),
+    (("head",), 4.0),
+    (("left_foot", "right_foot"), 3.0),
+)
+"""Joints whose vertices the decimation values more, so that fingers, face and toes remain."""
 
 
 class Bodies:
@@ -71,16 +80,46 @@ def build(source: MakeHuman, say: Callable[[str], None] = lambda _: None) -> dic
     ruler = Ruler(regressor, faces, ids)
     mean, directions = _calibrated(points[:, : 3 * count], sex, ruler, say)
     shape = packing.quantised_shape(mean - regressor[0] @ mean, directions, mirror)
-    full = packing.asset(
-        shape,
-        faces,
-        mirror,
-        packing.packed_weights(bodies.weights, mirror),
-        regressor,
-        anchors(regressor, ids),
-        ids,
+    weights = packing.packed_weights(bodies.weights, mirror)
+    full = packing.asset(shape, faces, mirror, weights, regressor, anchors(regressor, ids), ids)
+    low = _low(full, bodies.weights, ids)
+    say(f"low: {len(low['v_template'])} vertices, {len(low['faces'])} faces")
+    return {"open_body.npz": full, "open_body_low.npz": low}
+
+
+def _low(full: dict[str, np.ndarray], weights: np.ndarray, ids: dict[str, int]) -> dict[str, np.ndarray]:
+    """Decimate the full asset: vertices, directions and weights are a subset; the joint regressor is fitted anew."""
+    template = full["v_template"].astype(np.float64)
+    directions = full["shapedirs"] * full["shapedirs_scale"].astype(np.float64)
+    mirror = full["vert_sym_idxs"].astype(np.int64)
+    importance = 1.0 + sum(
+        share * weights[:, [JOINT_NAMES.index(name) for name in names]].sum(axis=1) for names, share in LOW_IMPORTANCE
     )
-    return {"open_body.npz": full}
+    # the lowest vertex carries the sole, from which heights are measured
+    keep = {*ids.values(), int(template[:, 1].argmin())}
+    faces = full["faces"].astype(np.int64)
+    kept, faces = decimate(template, faces, mirror, weights, importance, keep, LOW_VERTICES)
+    new_mirror = np.searchsorted(kept, mirror[kept])
+    new_ids = {name: int(np.searchsorted(kept, k)) for name, k in ids.items()}
+    joints = packing.dense_rows(full, "J_regressor", len(template))
+    regressor = joint_regressor(
+        template[kept],
+        directions[kept],
+        joints @ template,
+        np.einsum("jv,vcs->jcs", joints, directions),
+        new_mirror,
+    )
+    shape = {"v_template": full["v_template"][kept], "shapedirs": full["shapedirs"][kept]}
+    shape["v_template"] = (shape["v_template"] - regressor[0] @ template[kept]).astype(np.float32)
+    return packing.asset(
+        {**shape, "shapedirs_scale": full["shapedirs_scale"]},
+        np.searchsorted(kept, faces),
+        new_mirror,
+        {name: full[name][kept] for name in ("weights_index", "weights_value")},
+        regressor,
+        anchors(regressor, new_ids),
+        new_ids,
+    )
 
 
 class Ruler:

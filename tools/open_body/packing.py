@@ -72,6 +72,15 @@ def sparse_rows(name: str, rows: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def dense_rows(arrays: dict[str, np.ndarray], name: str, columns: int) -> np.ndarray:
+    """Return the dense rows that `sparse_rows` packed."""
+    indptr = arrays[f"{name}_indptr"].astype(np.int64)
+    rows = np.zeros((len(indptr) - 1, columns))
+    row = np.repeat(np.arange(len(rows)), np.diff(indptr))
+    rows[row, arrays[f"{name}_indices"]] = arrays[f"{name}_values"]
+    return rows
+
+
 def asset(
     shape: dict, faces: np.ndarray, mirror: np.ndarray, weights: dict, regressor: np.ndarray, anchors: tuple, ids: dict
 ) -> dict[str, np.ndarray]:
