@@ -88,7 +88,7 @@ class BodyModel(nn.Module):
         self.register_buffer("faces", torch.tensor(data.faces, device=device), persistent=False)
         # Planes of the vertices, then the joints: shaping both is one product, shaping the joints alone a few columns.
         constant("_rest_template", np.concatenate((data.v_template.T.reshape(-1), data.J_template.reshape(-1))))
-        J_rows = data.J_shapedirs.reshape(-1, shapedirs.shape[2]).T
+        J_rows = data.J_shapedirs.reshape(3 * data.num_joints, shapedirs.shape[2]).T
         constant("_rest_directions", np.concatenate((_rows_of_planes(shapedirs), J_rows), axis=1))
         constant("_pose_directions", _rows_of_planes(posedirs[:, :, :width]))
         constant("_weights", data.lbs_weights.T.copy())
@@ -327,7 +327,7 @@ _NOTHING = _Nothing()
 
 def _rows_of_planes(directions: np.ndarray) -> np.ndarray:
     """Return directions (V, 3, K) as rows of planes (K, 3 V)."""
-    return directions.transpose(2, 1, 0).reshape(directions.shape[2], -1)
+    return directions.transpose(2, 1, 0).reshape(directions.shape[2], 3 * directions.shape[0])
 
 
 def _planes_to_vertices(planes: Tensor) -> Tensor:
