@@ -1,1 +1,7 @@
-"""."""
+"""Solvers, and the fitting recipes built on them."""
+
+from .keypoint_energy import KeypointWeights as KeypointWeights
+from .keypoints import fit_keypoints as fit_keypoints
+from .minimise import minimise as minimise
+from .solution import Solution as Solution
+from .solution import Status as Status
