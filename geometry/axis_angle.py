@@ -1,0 +1,114 @@
+"""Exponential and logarithm of rotations: axis-angle vectors to matrices and back."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .checks import expect_shape
+from .quaternion import matrix_to_quaternion_wxyz
+
+
+def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Return the rotation by |r| radians about the direction of each axis-angle vector r.
+
+    The map is entire, and value, gradient and Hessian-vector products are right everywhere: at zero, at ±1e-8, at π and
+    beyond 2π, in float32 and float64. Rodrigues' formula, in half angles.
+
+    Args:
+        axis_angle: (*batch, 3) radians, any length.
+
+    Returns:
+        (*batch, 3, 3) rotations, acting on columns.
+
+    Raises:
+        ValueError: the last dimension is not 3.
+
+    Example:
+        >>> quarter_turn = axis_angle_to_matrix(torch.tensor([0.0, 0.0, torch.pi / 2]))
+        >>> torch.allclose(quarter_turn @ torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]), atol=1e-6)
+        True
+    """
+    eye, cosine, cross, square = _rodrigues_terms(axis_angle)
+    return torch.add(torch.addcmul(eye, cosine, cross), square, alpha=0.5)
+
+
+def axis_angle_to_matrix_minus_identity(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Return R − I of each axis-angle vector: the pose feature of SMPL, without the rounding of a subtraction.
+
+    As right to second order as `axis_angle_to_matrix`.
+
+    Args:
+        axis_angle: (*batch, 3) radians, any length.
+
+    Returns:
+        (*batch, 3, 3), accurate relative to its own size for the smallest angles.
+
+    Raises:
+        ValueError: the last dimension is not 3.
+
+    Example:
+        >>> axis_angle_to_matrix_minus_identity(torch.tensor([0.0, 0.0, 1e-12]))[0, 0]
+        tensor(-5.0000e-25)
+    """
+    _, cosine, cross, square = _rodrigues_terms(axis_angle)
+    return torch.add(cosine * cross, square, alpha=0.5)
+
+
+def _rodrigues_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return I, cos(θ/2), K and K², with K the cross-product matrix of u = 2 sin(θ/2)·axis: R = I + cos(θ/2) K + K²/2.
+
+    Both functions of the angle are entire in s = θ². Below `threshold` they go on as straight lines in s: the closed
+    forms stop at the threshold (clamp) and `below`, which is zero with zero derivative above it, carries them further.
+    The threshold is where the next Taylor term reaches the rounding error; the derivatives of that term in the rotation
+    vanish with |r|, so that the line is exact enough for second derivatives too (1e-12 in float64, 3e-6 in float32).
+    This takes a third fewer operations than selecting between two formulas, and time at batch 1 is all overhead.
+    """
+    expect_shape("axis_angle", axis_angle, 3)
+    row = axis_angle.unsqueeze(-2)
+    square = (row * row).sum(-1, keepdim=True)
+    threshold = 4 * (24 * torch.finfo(axis_angle.dtype).eps) ** 0.5
+    above = square.clamp(min=threshold)
+    below = square - above
+    half = above.sqrt() * 0.5
+    sinc = torch.add(half.sin() / half, below, alpha=-1 / 24)
+    cosine = torch.add(half.cos(), below, alpha=-1 / 8)
+    u = sinc * row
+    eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+    # Rows of K are e_i × u, and rows of K² are (e_i × u) × u: no difference of squares, hence no cancellation.
+    cross = torch.linalg.cross(eye.expand(*axis_angle.shape, 3), u)
+    return eye, cosine, cross, torch.linalg.cross(cross, u)
+
+
+def matrix_to_axis_angle(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
+    """Return the axis-angle vector, of length at most π, of each rotation.
+
+    Right to second order at the identity and at every angle below π. At exactly π the axis is known up to its sign and
+    one of the two is returned; value and gradient are finite there. Derivatives are those along rotations: how the
+    result varies as a matrix leaves the rotations is not defined. The matrix is not checked outside `check_values()`.
+
+    Args:
+        matrix: (*batch, 3, 3) rotations.
+
+    Returns:
+        (*batch, 3) radians.
+
+    Raises:
+        ValueError: the last dimensions are not (3, 3).
+
+    Example:
+        >>> matrix_to_axis_angle(torch.eye(3))
+        tensor([0., 0., 0.])
+    """
+    quaternion = matrix_to_quaternion_wxyz(matrix)
+    cosine, vector = quaternion[..., :1], quaternion[..., 1:]
+    square = (vector * vector).sum(-1, keepdim=True)
+    # 2 asin(s)/s in t = s², by series where the closed form's second derivative would lose its digits.
+    small = square < 3 * torch.finfo(matrix.dtype).eps ** 0.25
+    sine = torch.where(small, 1, square).sqrt()
+    closed = 2 * torch.atan2(sine, torch.where(small, 1, cosine)) / sine
+    ratio = square / torch.where(small, cosine, 1).square()
+    series = 1 + ratio * (-1 / 3 + ratio * (1 / 5 + ratio * (-1 / 7 + ratio * (1 / 9))))
+    factor = torch.where(small, 2 / torch.where(small, cosine, 1) * series, closed)
+    return factor * vector
