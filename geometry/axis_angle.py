@@ -56,8 +56,38 @@ def axis_angle_to_matrix_minus_identity(axis_angle: Float[Tensor, "*batch 3"]) -
     return torch.add(cosine * cross, square, alpha=0.5)
 
 
-def _rodrigues_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return I, cos(θ/2), K and K², with K the cross-product matrix of u = 2 sin(θ/2)·axis: R = I + cos(θ/2) K + K²/2.
+def axis_angle_to_matrix_and_bend(axis_angle: Float[Tensor, "*batch 3"]) -> tuple[Tensor, Tensor]:
+    """Return both of the above, R and R − I, for little more than the price of one."""
+    eye, cosine, cross, square = _rodrigues_terms(axis_angle)
+    bend = torch.add(cosine * cross, square, alpha=0.5)
+    return bend + eye, bend
+
+
+def axis_angle_to_quaternion_wxyz(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
+    """Return the unit quaternion (cos(θ/2), sin(θ/2)·axis) of each axis-angle vector.
+
+    It follows the vector without wrapping: beyond half a turn w is negative. Entire, and as right to second order as
+    `axis_angle_to_matrix`.
+
+    Args:
+        axis_angle: (*batch, 3) radians, any length.
+
+    Returns:
+        (*batch, 4), scalar first.
+
+    Raises:
+        ValueError: the last dimension is not 3.
+
+    Example:
+        >>> axis_angle_to_quaternion_wxyz(torch.zeros(3))
+        tensor([1., 0., 0., 0.])
+    """
+    row, sinc, cosine = _half_angle_terms(axis_angle)
+    return torch.cat((cosine, 0.5 * sinc * row), dim=-1).squeeze(-2)
+
+
+def _half_angle_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the vector as a row (*batch, 1, 3), and sin(θ/2)/(θ/2) and cos(θ/2), each (*batch, 1, 1).
 
     Both functions of the angle are entire in s = θ². Below `threshold` they go on as straight lines in s: the closed
     forms stop at the threshold (clamp) and `below`, which is zero with zero derivative above it, carries them further.
@@ -74,6 +104,12 @@ def _rodrigues_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor
     half = above.sqrt() * 0.5
     sinc = torch.add(half.sin() / half, below, alpha=-1 / 24)
     cosine = torch.add(half.cos(), below, alpha=-1 / 8)
+    return row, sinc, cosine
+
+
+def _rodrigues_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return I, cos(θ/2), K and K², with K the cross-product matrix of u = 2 sin(θ/2)·axis: R = I + cos(θ/2) K + K²/2."""
+    row, sinc, cosine = _half_angle_terms(axis_angle)
     u = sinc * row
     eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
     # Rows of K are e_i × u, and rows of K² are (e_i × u) × u: no difference of squares, hence no cancellation.

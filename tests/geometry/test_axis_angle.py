@@ -3,12 +3,15 @@ import pytest
 import torch
 from oracles.rotations import cross_matrix, each, exponential
 from oracles.special_points import SPECIAL_AXIS_ANGLES, special_batch, special_vector
+from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from physique.geometry.axis_angle import (
+    axis_angle_to_matrix_and_bend,
+    axis_angle_to_matrix_minus_identity,
+    axis_angle_to_quaternion_wxyz,
+)
+from physique.testing import assert_right_to_second_order
 from refusals import refuses
 from scipy.spatial.transform import Rotation
-
-from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle
-from physique.geometry.axis_angle import axis_angle_to_matrix_minus_identity
-from physique.testing import assert_right_to_second_order
 
 # The first forward-mode call of a process makes torch import code of its own that it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
@@ -47,6 +50,30 @@ def test_zero_gives_exactly_the_identity():
 def test_matrix_is_right_to_second_order(name):
     assert_right_to_second_order(axis_angle_to_matrix, special_vector(name), rtol=1e-8, atol=1e-9)
     assert_right_to_second_order(axis_angle_to_matrix_minus_identity, special_vector(name), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SPECIAL_AXIS_ANGLES)
+def test_quaternion_is_right_to_second_order(name):
+    assert_right_to_second_order(axis_angle_to_quaternion_wxyz, special_vector(name), rtol=1e-8, atol=1e-9)
+
+
+def test_quaternion_follows_the_vector_beyond_half_a_turn():
+    r = special_batch()
+    q = axis_angle_to_quaternion_wxyz(r)
+    expected = Rotation.from_rotvec(r.numpy()).as_quat(scalar_first=True)
+    np.testing.assert_allclose(q.norm(dim=-1).numpy(), 1, atol=1e-15)
+    np.testing.assert_allclose(np.abs((q.numpy() * expected).sum(-1)), 1, atol=1e-14)
+    angles = torch.tensor([1.0, 3.0, 4.0, 6.0], dtype=torch.float64)
+    about_z = torch.stack((0 * angles, 0 * angles, angles), dim=-1)
+    expected = torch.stack(((angles / 2).cos(), 0 * angles, 0 * angles, (angles / 2).sin()), dim=-1)
+    torch.testing.assert_close(axis_angle_to_quaternion_wxyz(about_z), expected)
+
+
+def test_matrix_and_bend_are_the_two_single_functions():
+    r = torch.cat((special_batch(), torch.randn(20, 3, dtype=torch.float64)))
+    matrix, bend = axis_angle_to_matrix_and_bend(r)
+    assert bend.equal(axis_angle_to_matrix_minus_identity(r))
+    torch.testing.assert_close(matrix, axis_angle_to_matrix(r), rtol=0, atol=4e-16)
 
 
 def test_derivatives_at_zero_are_the_generators_and_their_products():

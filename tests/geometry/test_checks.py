@@ -1,9 +1,8 @@
 import pytest
 import torch
-from refusals import refuses
-
 from physique.geometry import check_values
 from physique.geometry.checks import broadcast_batches, expect_finite, expect_shape
+from refusals import refuses
 
 
 def test_the_batch_is_what_precedes_the_event():

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from physique import geometry
 from physique.geometry.axis_angle import axis_angle_to_matrix_minus_identity
 

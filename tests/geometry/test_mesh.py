@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import torch
 from oracles import rotations as oracle
-from refusals import refuses
-
 from physique.geometry import axis_angle_to_matrix, face_areas, signed_volume, vertex_normals
 from physique.testing import assert_right_to_second_order
+from refusals import refuses
 
 DOUBLE = torch.float64
 OCTAHEDRON = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=DOUBLE)

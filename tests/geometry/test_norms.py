@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from physique.geometry.norms import length, negligible, scaled_to_one
 from physique.testing import assert_right_to_second_order
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import roma
 import torch
-from oracles.rotations import each, gram_schmidt as gram_schmidt_oracle, nearest_rotation as nearest_rotation_oracle
-from refusals import refuses
-
+from oracles.rotations import each
+from oracles.rotations import gram_schmidt as gram_schmidt_oracle
+from oracles.rotations import nearest_rotation as nearest_rotation_oracle
 from physique.geometry import (
     axis_angle_to_matrix,
     gram_schmidt,
@@ -13,6 +13,7 @@ from physique.geometry import (
     rotation_6d_to_matrix,
 )
 from physique.testing import assert_right_to_second_order
+from refusals import refuses
 
 DEGENERATE = {
     "zeros": [[0.0, 0, 0], [0, 0, 0], [0, 0, 0]],

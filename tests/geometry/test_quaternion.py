@@ -4,11 +4,10 @@ import roma
 import torch
 from oracles.rotations import each, quaternion_rotation
 from oracles.special_points import special_batch
-from refusals import refuses
-from scipy.spatial.transform import Rotation
-
 from physique.geometry import axis_angle_to_matrix, matrix_to_quaternion_wxyz, quaternion_wxyz_to_matrix
 from physique.testing import assert_right_to_second_order
+from refusals import refuses
+from scipy.spatial.transform import Rotation
 
 HALF_TURNS = torch.tensor([[0.0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0.6, 0, -0.8], [0, 0.48, -0.6, 0.64]])
 

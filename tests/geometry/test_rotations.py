@@ -2,11 +2,16 @@ import math
 
 import pytest
 import torch
-from refusals import refuses
-
-from physique.geometry import axis_angle_to_matrix, check_values, geodesic_angle, to_matrix
-from physique.geometry import matrix_to_quaternion_wxyz, matrix_to_rotation_6d
+from physique.geometry import (
+    axis_angle_to_matrix,
+    check_values,
+    geodesic_angle,
+    matrix_to_quaternion_wxyz,
+    matrix_to_rotation_6d,
+    to_matrix,
+)
 from physique.testing import assert_right_to_second_order
+from refusals import refuses
 
 EYE = torch.eye(3, dtype=torch.float64)
 
