@@ -113,7 +113,7 @@ class _Probe:
         with warnings.catch_warnings():
             # The first forward-mode call of a process makes torch import code of its own that it has deprecated.
             warnings.simplefilter("ignore", DeprecationWarning)
-            _, tangent = torch.func.jvp(self.fn, self.inputs, self.direction)
+            tangent = torch.func.jvp(self.fn, self.inputs, self.direction)[1]
         return (tangent * self.projection).sum()
 
     def differences(self, i: int, step: float) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
     from ..cameras import WeakPerspectiveCamera
 
 Vector = tuple[float, float, float]
+
+FORMATS: dict[str, Callable[[Tensor], Tensor]] = {
+    "axis_angle": lambda r: r,
+    "matrix": axis_angle_to_matrix,
+    "rotation_6d": lambda r: matrix_to_rotation_6d(axis_angle_to_matrix(r)),
+    "quaternion_wxyz": lambda r: matrix_to_quaternion_wxyz(axis_angle_to_matrix(r)),
+}
 
 TINY = 1e-8
 SPECIAL_ANGLES = (
@@ -47,6 +56,9 @@ def rotations(
     Returns:
         A strategy of tensors: (*batch, 3), (*batch, 3, 3), (*batch, 6) or (*batch, 4).
 
+    Raises:
+        ValueError: an unknown format.
+
     Example:
         >>> from hypothesis import given
         >>> @given(r=rotations(batch=(5,)))
@@ -54,6 +66,8 @@ def rotations(
         ...     assert r.shape == (5, 3)
         >>> test_shape()
     """
+    if rotation not in FORMATS:
+        raise ValueError(f"rotation: expected one of {', '.join(FORMATS)}, got {rotation!r}; name the format to draw")
     angles = st.one_of(
         st.sampled_from([angle for angle in SPECIAL_ANGLES if angle <= max_angle] or [0.0]),
         st.floats(0.0, max_angle),
@@ -64,7 +78,7 @@ def rotations(
         st.tuples(*[st.sampled_from((0.0, TINY, -TINY))] * 3),
         *[st.builds(_scaled, angles, directions)] * 2,
     )
-    return _tensors(vectors, batch, 3).map(lambda r: _in_format(r, rotation).to(dtype))
+    return _tensors(vectors, batch, 3).map(lambda r: FORMATS[rotation](r).to(dtype))
 
 
 def poses(
@@ -122,8 +136,16 @@ def body_models(
     """
     from ..bodymodel import BodyModel, synthetic_model
 
+    def build(name: str, count: int, seed: int) -> BodyModel:
+        # Run-time type checkers such as beartype draw from `random`, which hypothesis does not allow in a strategy.
+        state = random.getstate()
+        try:
+            return BodyModel(synthetic_model(name, num_vertices=count, seed=seed), dtype=dtype)
+        finally:
+            random.setstate(state)
+
     return st.builds(
-        lambda name, count, seed: BodyModel(synthetic_model(name, num_vertices=count, seed=seed), dtype=dtype),
+        build,
         st.sampled_from(sorted(FAMILIES)) if family is None else st.just(family),
         st.integers(min(30, max_vertices), max_vertices),
         st.integers(0, 1000),
@@ -149,18 +171,3 @@ def _unit(vector: Vector) -> Vector:
 def _scaled(angle: float, axis: Vector) -> Vector:
     x, y, z = axis
     return angle * x, angle * y, angle * z
-
-
-def _in_format(axis_angle: Tensor, rotation: RotationFormat) -> Tensor:
-    if rotation == "axis_angle":
-        return axis_angle
-    matrix = axis_angle_to_matrix(axis_angle)
-    if rotation == "matrix":
-        return matrix
-    if rotation == "rotation_6d":
-        return matrix_to_rotation_6d(matrix)
-    if rotation == "quaternion_wxyz":
-        return matrix_to_quaternion_wxyz(matrix)
-    raise ValueError(
-        f"rotation: expected axis_angle, matrix, rotation_6d or quaternion_wxyz, got {rotation!r}; check the name"
-    )

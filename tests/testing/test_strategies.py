@@ -79,4 +79,4 @@ def test_body_models_pose(model, hand):
 
 def test_a_wrong_format_is_named():
     with refuses("rotation"):
-        rotations(rotation="euler").example()
+        rotations(rotation="euler")
