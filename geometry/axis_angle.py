@@ -91,14 +91,14 @@ def _half_angle_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Both functions of the angle are entire in s = θ². Below `threshold` they go on as straight lines in s: the closed
     forms stop at the threshold (clamp) and `below`, which is zero with zero derivative above it, carries them further.
-    The threshold is where the next Taylor term reaches the rounding error; the derivatives of that term in the rotation
-    vanish with |r|, so that the line is exact enough for second derivatives too (1e-12 in float64, 3e-6 in float32).
-    This takes a third fewer operations than selecting between two formulas, and time at batch 1 is all overhead.
+    The next Taylor term stays below the rounding error; its derivatives in the rotation vanish with |r|, so that the
+    line is exact enough for second derivatives too: to 1e-12 in float64 and 5e-6 in float32 (of the cosine alone 1e-9
+    and 5e-5). It takes a third fewer operations than a choice of two formulas, and time at batch 1 is all overhead.
     """
     expect_shape("axis_angle", axis_angle, 3)
     row = axis_angle.unsqueeze(-2)
     square = (row * row).sum(-1, keepdim=True)
-    threshold = 4 * (24 * torch.finfo(axis_angle.dtype).eps) ** 0.5
+    threshold = 8 * torch.finfo(axis_angle.dtype).eps ** 0.5
     above = square.clamp(min=threshold)
     below = square - above
     half = above.sqrt() * 0.5
@@ -108,7 +108,7 @@ def _half_angle_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _rodrigues_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return I, cos(θ/2), K and K², with K the cross-product matrix of u = 2 sin(θ/2)·axis: R = I + cos(θ/2) K + K²/2."""
+    """Return I, cos(θ/2), K and K², with K the cross product with u = 2 sin(θ/2)·axis: R = I + cos(θ/2) K + K²/2."""
     row, sinc, cosine = _half_angle_terms(axis_angle)
     u = sinc * row
     eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
@@ -148,4 +148,3 @@ def matrix_to_axis_angle(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "
     series = 1 + ratio * (-1 / 3 + ratio * (1 / 5 + ratio * (-1 / 7 + ratio * (1 / 9))))
     factor = torch.where(small, 2 / torch.where(small, cosine, 1) * series, closed)
     return factor * vector
-

@@ -77,6 +77,6 @@ def matrix_to_quaternion_wxyz(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tens
     ).unflatten(-1, (4, 4))
     # fmt: on
     longest = multiples.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None]
-    chosen = torch.take_along_dim(multiples, longest, dim=-2).squeeze(-2)
+    chosen = multiples.gather(-2, longest.expand(*matrix.shape[:-2], 1, 4)).squeeze(-2)
     chosen = torch.where(chosen[..., :1] < 0, -chosen, chosen)
     return chosen / (chosen * chosen).sum(-1, keepdim=True).sqrt()
