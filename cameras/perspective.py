@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..geometry.checks import expect_finite, expect_shape
+from ..geometry.checks import expect_shape, expect_values
 from .distortion import distort, undistort
 
 NEAR = 1e-3
@@ -30,7 +31,6 @@ class PerspectiveCamera(NamedTuple):
         distortion: (*B, 4), (*B, 5) or (*B, 8) OpenCV coefficients k1 k2 p1 p2 [k3 [k4 k5 k6]], or None.
 
     Example:
-        >>> import torch
         >>> camera = PerspectiveCamera(
         ...     focal=torch.tensor([1000.0, 1000.0]),
         ...     center=torch.tensor([320.0, 240.0]),
@@ -52,7 +52,9 @@ class PerspectiveCamera(NamedTuple):
         expect_shape("points", points, "N", 3)
         expect_shape("rotation", self.rotation, 3, 3)
         expect_shape("translation", self.translation, 3)
-        expect_finite("rotation", self.rotation)
+        expect_values(
+            "rotation", self.rotation, _orthonormal, "orthonormal matrices", "see physique.geometry.nearest_rotation"
+        )
         return points @ self.rotation.mT + self.translation[..., None, :]
 
     def project(self, points: Float[Tensor, "*points N 3"]) -> Float[Tensor, "*out N 2"]:
@@ -104,3 +106,7 @@ class PerspectiveCamera(NamedTuple):
         along = depth - self.translation[..., None, 2]
         # R^T p, written as a row vector times R.
         return seen @ self.rotation[..., :2, :] + along[..., None] * self.rotation[..., None, 2, :]
+
+
+def _orthonormal(rotation: Tensor) -> Tensor:
+    return (rotation @ rotation.mT - torch.eye(3, dtype=rotation.dtype, device=rotation.device)).abs() < 1e-3

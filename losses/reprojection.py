@@ -48,14 +48,10 @@ def reprojection_loss(
         >>> reprojection_loss(projected, keypoints, torch.tensor([0.9, 0.0]))
         tensor(7.)
     """
-    count = "K" if not isinstance(projected, Tensor) or projected.ndim < 2 else projected.shape[-2]
-    broadcast_batches(
-        {
-            "projected": expect_shape("projected", projected, "K", 2),
-            "keypoints": expect_shape("keypoints", keypoints, count, 2),
-            "confidence": expect_shape("confidence", confidence, count),
-        }
-    )
+    shapes = {"projected": expect_shape("projected", projected, "K", 2)}
+    shapes["keypoints"] = expect_shape("keypoints", keypoints, projected.shape[-2], 2)
+    shapes["confidence"] = expect_shape("confidence", confidence, projected.shape[-2])
+    broadcast_batches(shapes)
     seen = confidence > 0
     confidence = torch.where(seen, confidence, 0)
     total = confidence.sum(-1, keepdim=True)

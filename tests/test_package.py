@@ -25,8 +25,8 @@ LAYERS = {
 }
 
 
-def modules_loaded_by(statement):
-    code = f"import sys, torch; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
+def modules_loaded_by(statement, after="import sys"):
+    code = f"{after}; import sys; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
     return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
 
@@ -44,16 +44,15 @@ def test_every_package_is_in_the_wheel():
 
 
 def test_importing_physique_alone_is_light():
-    code = "import sys, physique; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert not {"torch", "numpy", "scipy", "roma"} & set(loaded)
+    assert not {"torch", "numpy", "scipy", "roma"} & modules_loaded_by("import physique")
 
 
-@pytest.mark.parametrize("package", [name for name in PACKAGES if name != "testing"])
-def test_optional_and_heavy_packages_wait_until_needed(package):
+def test_optional_and_heavy_packages_wait_until_needed():
+    """Only `physique.testing` needs an optional package from the start: hypothesis."""
     optional = {"matplotlib", "tqdm", "trimesh", "smplx", "hypothesis", "beartype", "pytest"}
     heavy = {"scipy.optimize", "scipy.stats", "scipy.spatial", "scipy.signal"}
-    assert not (optional | heavy) & modules_loaded_by(f"import physique.{package}")
+    names = ", ".join(f"physique.{package}" for package in PACKAGES if package != "testing")
+    assert not (optional | heavy) & modules_loaded_by(f"import {names}", after="import torch")
 
 
 def test_layers_import_only_layers_below():

@@ -130,6 +130,15 @@ def test_any_batch_shape(batch):
     assert weak.scale.shape == batch and weak.translation.shape == (*batch, 2)
 
 
+def test_two_focal_lengths_of_two_samples_are_one_a_sample():
+    """Shape (2,) is a pair of axes only where the camera has no batch."""
+    focal = torch.tensor([500.0, 1000.0])
+    two = WeakPerspectiveCamera(torch.ones(2), torch.zeros(2, 2))
+    one = WeakPerspectiveCamera(torch.ones(()), torch.zeros(2))
+    assert_close(weak_to_perspective(two, focal=focal, center=(0, 0)).focal, focal[:, None].expand(2, 2))
+    assert_close(weak_to_perspective(one, focal=focal, center=(0, 0)).focal, focal)
+
+
 def test_one_image_broadcasts_over_its_people():
     hmr = torch.ones(5, 3)
     got = hmr_to_full_translation(

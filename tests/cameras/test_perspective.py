@@ -8,6 +8,7 @@ import torch
 from oracles import cameras as oracle
 from physique.cameras import PerspectiveCamera
 from physique.cameras.perspective import NEAR
+from physique.geometry.checks import check_values
 from refusals import refuses
 from torch.testing import assert_close
 
@@ -109,6 +110,15 @@ def test_wrong_shapes_are_refused_by_name(camera):
         camera._replace(rotation=torch.zeros(4, 9, dtype=torch.float64)).project(torch.zeros(4, 5, 3).double())
     with refuses("distortion"):
         camera._replace(distortion=torch.zeros(4, 6, dtype=torch.float64)).project(torch.ones(4, 5, 3).double())
+
+
+def test_a_matrix_that_is_no_rotation_is_refused_inside_check_values(camera, points):
+    stretched = camera._replace(rotation=1.1 * camera.rotation)
+    stretched.project(points)
+    with check_values():
+        camera.project(points)
+        with refuses("rotation"):
+            stretched.project(points)
 
 
 @pytest.mark.parametrize("subject", [0, 1])
