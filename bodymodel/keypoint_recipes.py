@@ -61,7 +61,7 @@ _LEFT_AND_MIDDLE: dict[str, tuple[str, ...]] = {
     **{f"{finger}{k}": (f"joint {finger}{k}",) for finger in _FINGERS for k in (1, 2, 3)},
     **{f"{finger}_tip": (f"vertex {finger}",) for finger in _FINGERS},
     **{point: (f"point {'+'.join(ends)}",) for point, ends in MIDPOINTS.items()},
-    "left_hand_root": ("joint left_wrist",),
+    "left_hand_root": ("point left_wrist",),
     "wrist_mano": ("joint wrist",),
     "head_top": ("highest",),
     "neck_lsp": ("joint neck",),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from physique.bodymodel import BodyModel, FaceContour, HandPCA, KeypointRegressor, convert_keypoints, synthetic_model
+from physique.bodymodel import FaceContour, HandPCA, KeypointRegressor, convert_keypoints, synthetic_model
 
 
 @pytest.fixture(autouse=True)
@@ -20,17 +20,6 @@ def test_the_regressor_compiles():
     regressor = KeypointRegressor("lsp14", data)
     joints, vertices = torch.randn(4, 55, 3), torch.randn(4, len(regressor.vertex_ids), 3)
     torch.testing.assert_close(compiled(regressor)(joints, vertices), regressor(joints, vertices))
-
-
-def test_keypoints_of_a_posed_body_compile():
-    data = synthetic_model("smpl", num_vertices=100)
-    model, regressor = BodyModel(data), KeypointRegressor("lsp14", data)
-    pose = 0.3 * torch.randn(4, 23, 3)
-
-    def keypoints(body_pose):
-        return model.keypoints(regressor, body_pose=body_pose)
-
-    torch.testing.assert_close(compiled(keypoints)(pose), keypoints(pose))
 
 
 def test_conversions_compile():
