@@ -1,7 +1,10 @@
 """Body models of the SMPL family: data, files, kinematics, skinning, keypoints and the built-in body."""
 
+from .age import add_age_direction as add_age_direction
 from .convert import convert_keypoints as convert_keypoints
 from .data import BodyModelData as BodyModelData
+from .hands import HandPCA as HandPCA
+from .hands import mean_hand_pose as mean_hand_pose
 from .interop import from_smplx as from_smplx
 from .keypoint_files import Keypoints2D as Keypoints2D
 from .keypoint_files import load_keypoints as load_keypoints
@@ -10,6 +13,8 @@ from .keypoint_sets import KeypointSet as KeypointSet
 from .keypoint_sets import keypoint_set as keypoint_set
 from .keypoints import KeypointRegressor as KeypointRegressor
 from .kinematics import forward_kinematics as forward_kinematics
+from .landmarks import FaceContour as FaceContour
+from .landmarks import face_landmarks as face_landmarks
 from .limits import default_joint_limits as default_joint_limits
 from .load import load_body_model as load_body_model
 from .model import BodyModel as BodyModel

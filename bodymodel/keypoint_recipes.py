@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
-
 from .data import BodyModelData
 from .keypoint_sets import FACE_MARKUP, HAND_POINTS, KEYPOINT_SETS, MIDPOINTS
+from .landmarks import NUM_STATIC, landmark_arrays
 from .skeleton import swap_sides
 
 # The weight of each vertex and joint in a point; the weights sum to 1.
@@ -62,7 +61,7 @@ _LEFT_AND_MIDDLE: dict[str, tuple[str, ...]] = {
     **{f"{finger}{k}": (f"joint {finger}{k}",) for finger in _FINGERS for k in (1, 2, 3)},
     **{f"{finger}_tip": (f"vertex {finger}",) for finger in _FINGERS},
     **{point: (f"point {'+'.join(ends)}",) for point, ends in MIDPOINTS.items()},
-    "left_hand_root": ("joint left_wrist",),
+    "left_hand_root": ("point left_wrist",),
     "wrist_mano": ("joint wrist",),
     "head_top": ("highest",),
     "neck_lsp": ("joint neck",),
@@ -143,12 +142,12 @@ def _vertex_ids(data: BodyModelData) -> Mapping[str, int]:
 
 def _landmark(point: str, data: BodyModelData) -> Recipe | None:
     """Return a face point from the 51 static landmarks of SMPL-X and FLAME: entries 17 to 67 of the face markup."""
-    if point not in FACE_MARKUP[17:] or "lmk_faces_idx" not in data.extras or "lmk_bary_coords" not in data.extras:
+    if point not in FACE_MARKUP[17:] or not {"lmk_faces_idx", "lmk_bary_coords"} <= data.extras.keys():
         return None
+    faces, weights = landmark_arrays(data, {"lmk_faces_idx": None, "lmk_bary_coords": None}, (NUM_STATIC,))
     k = FACE_MARKUP.index(point) - 17
-    corners = data.faces[int(data.extras["lmk_faces_idx"][k])]
-    weights = np.asarray(data.extras["lmk_bary_coords"][k], dtype=np.float64)
-    return _merge([({("vertex", int(i)): 1.0}, float(w)) for i, w in zip(corners, weights, strict=True)])
+    corners = zip(data.faces[faces[k]], weights[k], strict=True)
+    return _merge([({("vertex", int(i)): 1.0}, float(w)) for i, w in corners])
 
 
 def _mean(recipes: list[Recipe | None]) -> Recipe | None:

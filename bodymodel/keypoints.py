@@ -57,11 +57,11 @@ class KeypointRegressor(nn.Module):
     Example:
         >>> from physique.bodymodel import BodyModel, KeypointRegressor, synthetic_model
         >>> data = synthetic_model("smpl", num_vertices=60)
-        >>> regressor = KeypointRegressor("openpose25", data)
+        >>> regressor = KeypointRegressor("h36m17", data)
         >>> BodyModel(data).keypoints(regressor).shape
-        torch.Size([25, 3])
-        >>> regressor.names[1], bool(regressor.valid[1])
-        ('neck', True)
+        torch.Size([17, 3])
+        >>> [name for name, has in zip(regressor.names, regressor.valid) if not has]  # a random body has no nose
+        ['nose']
     """
 
     vertex_ids: Tensor
@@ -144,11 +144,12 @@ class KeypointRegressor(nn.Module):
             if value.dtype != self.joint_weights.dtype:
                 expected = self.joint_weights.dtype
                 raise TypeError(f"{name}: expected {expected}, got {value.dtype}; use regressor.to({value.dtype})")
-        if not torch.is_autocast_enabled(joints.device.type):
-            return self.joint_weights @ joints + self.vertex_weights @ vertices
-        # Half precision would lose centimetres: autocast stays out, as it does in the body model.
-        with torch.autocast(joints.device.type, enabled=False):
-            return self.joint_weights @ joints + self.vertex_weights @ vertices
+        kind = joints.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            # Half precision would lose centimetres: autocast stays out, as it does in the body model.
+            with torch.autocast(kind, enabled=False):
+                return self.joint_weights @ joints + self.vertex_weights @ vertices
+        return self.joint_weights @ joints + self.vertex_weights @ vertices
 
 
 def _regressor_recipes(

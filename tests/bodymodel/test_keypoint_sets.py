@@ -1,5 +1,8 @@
 """The tables of keypoint sets against the published orders."""
 
+import re
+from pathlib import Path
+
 import pytest
 from physique.bodymodel import KEYPOINT_SETS, keypoint_set
 
@@ -93,3 +96,20 @@ def test_a_wrong_name_lists_the_right_ones():
     with pytest.raises(ValueError, match="keypoint: expected one of nose, .*got 'tail'"):
         keypoint_set("coco17").index("tail")
     assert keypoint_set("coco17").index("left_eye") == 1
+
+
+def test_the_documented_tables_are_those_of_the_code():
+    text = (Path(__file__).parents[2] / "docs" / "keypoints.md").read_text()
+    tables = re.findall(
+        r"### `(\w+)`\n(?:(?!###)[^\n]*\n)*?\| # \| name \| flip \|[^\n]*\n\|[-|]+\n((?:\|.*\n)+)", text
+    )
+    documented = {
+        name: [tuple(c.strip() for c in row.split("|")[1:4]) for row in rows.splitlines()] for name, rows in tables
+    }
+    assert {name for name in SETS if not KEYPOINT_SETS[name].of_joints} - set(documented) == {
+        "coco_wholebody133",
+        "lsp14",
+    }
+    for name, rows in documented.items():
+        entry = keypoint_set(name)
+        assert rows == [(str(i), n, str(f)) for i, (n, f) in enumerate(zip(entry.names, entry.flip, strict=True))]

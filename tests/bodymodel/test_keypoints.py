@@ -1,9 +1,20 @@
 """Keypoints from bodies of every family, and from regressor files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from physique.bodymodel import KEYPOINT_SETS, BodyModelData, KeypointRegressor, keypoint_set
+from physique.bodymodel import (
+    KEYPOINT_SETS,
+    BodyModel,
+    BodyModelData,
+    KeypointRegressor,
+    convert_keypoints,
+    keypoint_set,
+    open_body,
+    synthetic_model,
+)
 from physique.bodymodel.families import FAMILIES
 
 OPTIONS = [("smpl", "coco17"), ("smplx", "coco_wholebody133"), ("smplh", "openpose25"), ("mano", "hand21")]
@@ -287,3 +298,48 @@ def test_object_arrays_are_never_unpickled(tmp_path):
     np.savez(tmp_path / "archive.npz", a=np.eye(3))
     with pytest.raises(ValueError, match=r"archive\.npz: expected an \.npy file"):
         KeypointRegressor("h36m17", body("smpl"), regressor=tmp_path / "archive.npz", regressor_rows="h36m")
+
+
+@pytest.mark.parametrize("name", ["coco17", "openpose25", "h36m17", "mpi_inf_3dhp28", "coco_wholebody133"])
+def test_a_posed_body_gives_the_same_points_through_its_few_vertices(name):
+    data = synthetic_model("smplx", num_vertices=90)
+    random = np.random.default_rng(2)
+    data = replace(data, vertex_ids={"nose": 4, "left_big_toe": 80}, extras=landmarks(len(data.faces)))
+    model = BodyModel(data, dtype=torch.float64)
+    regressor = KeypointRegressor(name, data, dtype=torch.float64)
+    arguments = {
+        "betas": torch.tensor(random.normal(size=(3, 1, 10))),
+        "body_pose": torch.tensor(random.normal(size=(3, 2, 21, 3))),
+        "left_hand_pose": torch.tensor(random.normal(size=(15, 3))),
+        "transl": torch.tensor(random.normal(size=(3, 1, 3))),
+    }
+    out = model(**arguments)
+    expected = apply(regressor, out.joints, out.vertices)
+    torch.testing.assert_close(model.keypoints(regressor, **arguments), expected)
+
+
+@pytest.mark.parametrize("name", [n for n in KEYPOINT_SETS if n not in ("mano16", "flame5", "hand21")])
+def test_the_built_in_body_has_symmetric_points_in_the_right_places(name):
+    data = open_body()
+    regressor = KeypointRegressor(name, data)
+    points = apply(regressor, torch.tensor(data.J_template), torch.tensor(data.v_template))
+    flip = list(regressor.keypoint_set.flip)
+    mirrored = points[flip] * torch.tensor([-1.0, 1, 1])
+    both = regressor.valid & regressor.valid[flip]
+    torch.testing.assert_close(mirrored[both], points[both], rtol=0, atol=0.004)
+    at = dict(zip(regressor.keypoint_set.keypoints, points, strict=True))
+    valid = dict(zip(regressor.keypoint_set.keypoints, regressor.valid.tolist(), strict=True))
+    for left, point in at.items():
+        if left.startswith("left_") and valid[left]:
+            assert point[0] > 0, f"{left} is on the subject's left"
+    height = [at[p][1] for p in ("left_ankle", "left_knee", "left_shoulder", "head_top") if p in at]
+    assert height == sorted(height)
+    if not regressor.keypoint_set.of_joints and name != "coco_wholebody133":
+        assert bool(regressor.valid.all()), "the built-in body has every point of the body"
+
+
+def test_everything_stays_on_its_device():
+    regressor = KeypointRegressor("openpose25", body("smpl", 6890), device="meta")
+    points = regressor(torch.zeros(24, 3, device="meta"), torch.zeros(len(regressor.vertex_ids), 3, device="meta"))
+    assert points.device.type == "meta"
+    assert convert_keypoints(points, "openpose25", "hmr19")[0].device.type == "meta"
