@@ -68,28 +68,31 @@ def load_body_model(path: str | os.PathLike[str]) -> BodyModelData:
             return _assemble(_read_arrays(_contents(path)))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: expected a body model file, got no file; check the path") from None
-    except UnicodeError:
-        raise ValueError(f"{path}: expected text in Unicode, got other bytes; the file is damaged") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
     except MemoryError:
         raise
     except Exception as error:
-        # Truncated and scrambled files fail in many ways, in this package, in zipfile and in NumPy.
-        raise ValueError(
-            f"{path}: expected a body model file, got damaged data ({type(error).__name__}: {error}); download it again"
-        ) from None
+        raise ValueError(f"{path}: {_explain(error)}") from None
+
+
+def _explain(error: Exception) -> str:
+    """Return the text of an error; what Python, zipfile and NumPy say of scrambled data is put into words first."""
+    if isinstance(error, ValueError) and ": expected " in f": {error}":
+        return str(error)
+    cause = f"{type(error).__name__}: {error}".encode("ascii", "backslashreplace").decode()
+    return f"expected a body model file, got damaged data ({cause[:120]}); download it again"
 
 
 def _contents(path: Path) -> bytes:
     if path.exists() and not path.is_file():
         raise ValueError("expected a file, got a folder or a device; give the path of a .pkl or .npz file")
     with path.open("rb") as stream:
-        data = stream.read(MAX_FILE_BYTES + 1)
+        # A limit given to read() would be allocated at once, so the size comes first.
+        size = os.fstat(stream.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise ValueError(f"expected at most {MAX_FILE_BYTES >> 20} MiB, got more; this is not a body model file")
+        data = stream.read(size)
     if not data:
         raise ValueError("expected a body model file, got an empty file; download it again")
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"expected at most {MAX_FILE_BYTES >> 20} MiB, got more; this is not a body model file")
     return data
 
 
