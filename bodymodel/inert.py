@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
 
 _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
@@ -34,7 +33,8 @@ _SPARSE_NAME = re.compile(r"(csc|csr|coo)_(matrix|array)")
 _CHUMPY_MODULE = re.compile(r"chumpy(\.\w+)*")
 
 
-class Global(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Global:
     """A global that the file may name: what kind of thing it makes, and its name there."""
 
     kind: str

@@ -48,10 +48,11 @@ def from_smplx(layer: Any) -> BodyModelData:
     v_template = _array(layer.v_template)
     posedirs = np.ascontiguousarray(_array(layer.posedirs).T).reshape(v_template.shape[0], 3, -1)
     parents = tuple(int(parent) for parent in _array(layer.parents))
-    shapedirs, coefficients = [_array(layer.shapedirs)], [("betas", _array(layer.shapedirs).shape[-1])]
+    shapedirs = {"betas": _array(layer.shapedirs)}
     if hasattr(layer, "expr_dirs"):
-        shapedirs.append(_array(layer.expr_dirs))
-        coefficients.append(("expression", shapedirs[1].shape[-1]))
+        # Of small files smplx keeps ten directions even where it drives fewer.
+        used = getattr(layer, "num_expression_coeffs", None)
+        shapedirs["expression"] = _array(layer.expr_dirs)[:, :, :used]
     extras = {}
     for key, names in _EXTRA_ATTRIBUTES.items():
         name = next((name for name in names if getattr(layer, name, None) is not None), None)
@@ -60,12 +61,12 @@ def from_smplx(layer: Any) -> BodyModelData:
     data = BodyModelData(
         family=_family(parents, posedirs.shape[-1]),
         v_template=v_template,
-        faces=_array(getattr(layer, "faces_tensor", None) if hasattr(layer, "faces_tensor") else layer.faces),
+        faces=_array(layer.faces_tensor if hasattr(layer, "faces_tensor") else layer.faces),
         lbs_weights=_array(layer.lbs_weights),
-        shapedirs=np.concatenate(shapedirs, axis=-1),
+        shapedirs=np.concatenate(list(shapedirs.values()), axis=-1),
         posedirs=posedirs if posedirs.any() else None,
         J_regressor=_array(layer.J_regressor),
-        coefficients=tuple(coefficients),
+        coefficients=tuple((argument, directions.shape[-1]) for argument, directions in shapedirs.items()),
         extras=extras,
     )
     check_extras(data)

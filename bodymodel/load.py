@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from .file_keys import (
     own_fields,
 )
 from .safe_arrays import MAX_FILE_BYTES
-from .safe_npz import NPY_MAGIC, ZIP_MAGIC, read_npy, read_npz
+from .safe_npz import MEMBER_NAME, NPY_MAGIC, ZIP_MAGIC, read_npy, read_npz
 from .safe_pickle import read_pickle
 
 _KEYS = frozenset((*REQUIRED, *ALIASES, *EXTRAS, *JOINT_BASES))
@@ -63,34 +62,37 @@ def load_body_model(path: str | os.PathLike[str]) -> BodyModelData:
         BodyModelData(mano: 4 vertices, 1 faces, 16 joints, 10 betas, no pose correctives)
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: expected a body model file, got no file; check the path")
     try:
-        with warnings.catch_warnings():
-            # Damaged numbers may make NumPy warn on the way to the check that refuses them.
-            warnings.simplefilter("ignore")
+        # Damaged numbers may overflow on the way to the check that refuses them.
+        with np.errstate(all="ignore"):
             return _assemble(_read_arrays(_contents(path)))
-    except UnicodeError:
-        raise ValueError(f"{path}: expected text in Unicode, got other bytes; the file is damaged") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: expected a body model file, got no file; check the path") from None
     except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(
-            f"{path}: expected a body model file, got damaged data ({type(error).__name__}: {error}); download it again"
-        ) from None
+        raise ValueError(f"{path}: {_explain(error)}") from None
+
+
+def _explain(error: Exception) -> str:
+    """Return the text of an error; what Python, zipfile and NumPy say of scrambled data is put into words first."""
+    if isinstance(error, ValueError) and ": expected " in f": {error}":
+        return str(error)
+    cause = f"{type(error).__name__}: {error}".encode("ascii", "backslashreplace").decode()
+    return f"expected a body model file, got damaged data ({cause[:120]}); download it again"
 
 
 def _contents(path: Path) -> bytes:
-    if not path.is_file():
+    if path.exists() and not path.is_file():
         raise ValueError("expected a file, got a folder or a device; give the path of a .pkl or .npz file")
     with path.open("rb") as stream:
-        data = stream.read(MAX_FILE_BYTES + 1)
+        # A limit given to read() would be allocated at once, so the size comes first.
+        size = os.fstat(stream.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise ValueError(f"expected at most {MAX_FILE_BYTES >> 20} MiB, got more; this is not a body model file")
+        data = stream.read(size)
     if not data:
         raise ValueError("expected a body model file, got an empty file; download it again")
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"expected at most {MAX_FILE_BYTES >> 20} MiB, got more; this is not a body model file")
     return data
 
 
@@ -106,7 +108,7 @@ def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
 
 
 def _wanted(key: str) -> bool:
-    return key in _KEYS or key.startswith(OWN_PREFIX)
+    return key in _KEYS or (key.startswith(OWN_PREFIX) and MEMBER_NAME.fullmatch(key) is not None)
 
 
 def _assemble(arrays: dict[str, np.ndarray]) -> BodyModelData:

@@ -18,7 +18,7 @@ _BINARY = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "div
 
 @dataclass(eq=False)
 class PickledArrays:
-    """Evaluates stand-ins to arrays, each once, within one budget of bytes."""
+    """Evaluates stand-ins to arrays, each once, within one budget of numbers."""
 
     budget: Budget
     known: dict[int, np.ndarray] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class PickledArrays:
             return leaves[id(item)]
 
         # Lists may share their parts, so that few bytes stand for many numbers: count before NumPy expands them.
-        self.budget.spend(8 * count(value, 1))
+        self.budget.spend(count(value, 1))
         array = np.array(value)
         number_type(array.dtype.str)
         return array
@@ -105,7 +105,7 @@ class PickledArrays:
         shape = checked_shape(state.get("_shape", state.get("shape")))
         if len(shape) != 2:
             raise ValueError("expected a sparse matrix with two sizes, got another; the file is damaged")
-        self.budget.spend(8 * math.prod(shape))
+        self.budget.spend(math.prod(shape))
         data = self.array(_entry(state, "data"), depth + 1)
         if form == "coo":
             pair = state["coords"] if "coords" in state else (_entry(state, "row"), _entry(state, "col"))
@@ -133,7 +133,7 @@ class PickledArrays:
             return self.array(_entry(state, "x"), depth + 1)
         if name in _BINARY:
             first, second = (self.array(_entry(state, key), depth + 1) for key in "ab")
-            self.budget.spend(8 * math.prod(np.broadcast_shapes(first.shape, second.shape)))
+            self.budget.spend(math.prod(np.broadcast_shapes(first.shape, second.shape)))
             return _BINARY[name](first, second)
         if name not in ("Select", "reshape", "transpose"):
             raise ValueError(f"expected a chumpy array, got the chumpy operation {name}; save its value as an array")
@@ -147,7 +147,7 @@ class PickledArrays:
             return self._reshaped(source, _entry(state, "newshape"), "C")
         flat = self._reshaped(source, source.size, "C")
         ids = self.array(_entry(state, "idxs"), depth + 1)
-        self.budget.spend(16 * ids.size)
+        self.budget.spend(2 * ids.size)
         picked = flat[expect_integers("Select idxs", ids, 0, flat.size)]
         shape = state.get("preferred_shape")
         return picked if shape is None else self._reshaped(picked, shape, "C")
@@ -157,7 +157,7 @@ class PickledArrays:
         if math.prod(sizes) != array.size:
             raise ValueError(f"expected {array.size} numbers for the new shape, got {sizes}; the file is damaged")
         if not array.flags.c_contiguous:
-            self.budget.spend(array.nbytes)
+            self.budget.spend(array.size)
         return array.reshape(sizes, order=order)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 MAX_FILE_BYTES = 1 << 30
 """Largest file that is read; the largest official one has about 600 MB."""
 
-MAX_ARRAY_BYTES = 1 << 30
-"""Most that the arrays taken from one file may hold together."""
+MAX_NUMBERS = 1 << 26
+"""Most numbers that the arrays taken from one file may hold together; a full SMPL-X file has 30 million."""
 
 MAX_DIMENSIONS = 8
 
@@ -24,16 +24,16 @@ _TEXT = re.compile(r"[<>=|]?[US][1-9]\d{0,2}")
 
 @dataclass
 class Budget:
-    """The bytes that arrays of one file may still take; what is left only ever falls."""
+    """The numbers that arrays of one file may still hold; what is left only ever falls."""
 
-    left: int = MAX_ARRAY_BYTES
+    left: int = MAX_NUMBERS
 
     def spend(self, count: int) -> None:
-        """Take `count` bytes, before they are allocated; a ValueError says when the file promises too much."""
+        """Take `count` numbers, before memory for them is; a ValueError says when the file promises too much."""
         self.left -= count
         if self.left < 0:
             raise ValueError(
-                f"array sizes: expected at most {MAX_ARRAY_BYTES >> 20} MiB of arrays, got more; "
+                f"array sizes: expected at most {MAX_NUMBERS} numbers in a file, got more; "
                 "the file is damaged or is not a body model"
             )
 
@@ -58,17 +58,23 @@ def checked_shape(shape: object) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def spend_on(dtype: np.dtype, shape: tuple[int, ...], budget: Budget) -> int:
+    """Take what an array needs out of the budget and return its size in bytes; it may be anything up to there."""
+    count = math.prod(shape)
+    budget.spend(count * max(1, dtype.itemsize // 8))
+    return count * dtype.itemsize
+
+
 def array_from_bytes(
     raw: bytes | memoryview, dtype: np.dtype, shape: object, fortran: bool, budget: Budget
 ) -> np.ndarray:
-    """Return a read-only view of `raw` as an array; the bytes must be exactly those that type and shape ask for."""
+    """Return a view of `raw` as an array; the bytes must be exactly those that type and shape ask for."""
     sizes = checked_shape(shape)
-    expected, got = math.prod(sizes) * dtype.itemsize, memoryview(raw).nbytes
+    expected, got = spend_on(dtype, sizes, budget), memoryview(raw).nbytes
     if expected != got:
         raise ValueError(
             f"array: expected {expected} bytes for shape {sizes}, got {got}; the file is damaged or truncated"
         )
-    budget.spend(expected)
     if expected == 0:
         return np.zeros(sizes, dtype)
     return np.frombuffer(raw, dtype).reshape(sizes, order="F" if fortran else "C")

@@ -12,7 +12,7 @@ import numpy as np
 
 from .pickle_opcodes import unpickle
 from .pickle_values import PickledArrays
-from .safe_arrays import Budget, array_from_bytes, number_type
+from .safe_arrays import Budget, array_from_bytes, checked_shape, number_type, spend_on
 from .safe_pickle import arrays_of_dict
 
 NPY_MAGIC = b"\x93NUMPY"
@@ -21,9 +21,10 @@ ZIP_MAGIC = b"PK"
 _MAX_HEADER = 10_000
 _MAX_DIRECTORY = 1 << 20
 _CHUNK = 1 << 20
-MEMBER_NAME = re.compile(r"[^/\\\0]{1,200}")
+MEMBER_NAME = re.compile(r"[\w .+-]{1,200}")
 _HEADER = re.compile(
-    r"\{\s*'descr':\s*'([^']{2,8})',\s*'fortran_order':\s*(True|False),\s*'shape':\s*\(((?:\s*\d{1,15}L?\s*,?)*)\s*\),?\s*\}\s*"
+    r"\{\s*'descr':\s*'([^']{2,8})',\s*'fortran_order':\s*(True|False),"
+    r"\s*'shape':\s*\(((?:\s*\d{1,15}L?\s*,)*(?:\s*\d{1,15}L?)?)\s*\),?\s*\}\s*"
 )
 
 
@@ -36,7 +37,7 @@ def read_npz(data: bytes, wanted: Callable[[str], bool], budget: Budget | None =
     Args:
         data: contents of the file.
         wanted: says which keys to read.
-        budget: the bytes that the arrays may take.
+        budget: the numbers that the arrays may hold.
 
     Raises:
         ValueError: a damaged archive, compression other than deflate, names that repeat or hold a path, a header that
@@ -54,8 +55,10 @@ def read_npz(data: bytes, wanted: Callable[[str], bool], budget: Budget | None =
                 continue
             if name in arrays:
                 raise ValueError(f"npz: expected each name once, got {name} again; the file is damaged or hostile")
-            contents = _unpack(archive, member, budget)
-            arrays[name] = _named_array(name, contents, budget)
+            try:
+                arrays[name] = _read_member(archive, member, budget)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
     return arrays
 
 
@@ -84,26 +87,23 @@ class _SmallReads(io.BytesIO):
         return super().read(size)
 
 
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, budget: Budget) -> bytearray:
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, budget: Budget) -> np.ndarray:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
-        raise ValueError("npz: expected stored or deflated arrays, got another compression; save it with numpy.savez")
-    contents = bytearray()
+        raise ValueError("expected a stored or deflated array, got another compression; save it with numpy.savez")
     with archive.open(member) as stream:
-        while chunk := stream.read(_CHUNK):
-            budget.spend(len(chunk))
-            contents += chunk
-    return contents
-
-
-def _named_array(name: str, contents: bytearray, budget: Budget) -> np.ndarray:
-    try:
+        contents = bytearray(stream.read(_CHUNK))
         code, shape, fortran, start = _parse_header(contents)
+        # Both sizes are claims. Only when they agree, and fit the budget, is the rest unpacked, and never more of it.
+        size = member.file_size - start
         if "O" in code:
-            return PickledArrays(budget).array(unpickle(bytes(contents[start:])))
-        # The bytes of the contents are spent already.
-        return array_from_bytes(memoryview(contents)[start:], number_type(code, text=True), shape, fortran, Budget())
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+            budget.spend(size // 8)
+        elif size != (expected := spend_on(number_type(code, text=True), checked_shape(shape), budget)):
+            raise ValueError(f"expected {expected} bytes for shape {shape}, got {size}; the file is damaged or hostile")
+        while chunk := stream.read(_CHUNK):
+            contents += chunk
+    if "O" in code:
+        return PickledArrays(budget).array(unpickle(bytes(contents[start:])))
+    return array_from_bytes(memoryview(contents)[start:], number_type(code, text=True), shape, fortran, Budget())
 
 
 def _parse_header(contents: bytes | bytearray) -> tuple[str, tuple[int, ...], bool, int]:

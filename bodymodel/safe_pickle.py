@@ -18,7 +18,7 @@ def read_pickle(data: bytes, wanted: Callable[[str], bool], budget: Budget | Non
     Args:
         data: contents of the file: any protocol, written by Python 2 or 3, NumPy 1 or 2, with or without chumpy.
         wanted: says which keys to turn into arrays; what the others hold is never looked at.
-        budget: the bytes that the arrays may take.
+        budget: the numbers that the arrays may hold.
 
     Raises:
         ValueError: a global, an opcode or a value that body model files do not have, or damaged data.
