@@ -8,11 +8,11 @@ import numpy as np
 from scipy import sparse
 
 from . import packing
-from .ansur import Population, stored_statistics
+from .ansur import COLUMNS, Population, stored_statistics
 from .decimate import decimate
 from .landmarks import named_vertices
 from .makehuman import MakeHuman
-from .measure import ANSUR_COLUMNS, measure
+from .measure import ANSUR_COLUMNS, measure, measure_further
 from .population import Factors, body, random_factors
 from .regressors import anchors, joint_regressor
 from .rig import JOINT_MIRROR, JOINT_NAMES, joint_operator, skin_weights
@@ -25,7 +25,7 @@ SAMPLES = 600
 DIRECTIONS = 16
 RESIDUALS = 24
 RESIDUAL_SPREAD = 0.8
-CALIBRATION_ROUNDS = 4
+CALIBRATION_ROUNDS = 8
 CALIBRATION_BODIES = 600
 REGRESSOR_DIRECTIONS = 24
 DECIMETRES = 0.1
@@ -54,7 +54,7 @@ class Bodies:
         """Return vertices (V, 3) and joints (24, 3) of one body."""
         vertices = body(self.source, factors)
         knuckles = np.array([[vertices[corners].mean(axis=0) for corners in side] for side in self._knuckles])
-        posed, joints = t_pose(self.mesh.merge @ vertices, self._joints @ vertices, knuckles, self.weights)
+        posed, joints = t_pose(self.mesh.place @ vertices, self._joints @ vertices, knuckles, self.weights)
         return DECIMETRES * posed, DECIMETRES * joints
 
 
@@ -129,12 +129,13 @@ class Ruler:
         self._regressor, self._faces, self._ids = sparse.csr_matrix(regressor), faces, ids
 
     def __call__(self, bodies: np.ndarray) -> np.ndarray:
-        """Return (N, M), columns as in ANSUR_COLUMNS."""
+        """Return (N, M), columns as in `ansur.COLUMNS`."""
         rows = []
         for flat in bodies:
             vertices = flat.reshape(-1, 3)
-            found = measure(vertices, self._regressor @ vertices, self._faces, self._ids)
-            rows.append([found[name] for name in ANSUR_COLUMNS])
+            joints = self._regressor @ vertices
+            found = measure(vertices, joints, self._faces, self._ids) | measure_further(vertices, joints, self._ids)
+            rows.append([found[name] for name in COLUMNS])
         return np.array(rows)
 
 
@@ -157,12 +158,14 @@ def _calibrated(points: np.ndarray, sex: np.ndarray, ruler: Ruler, say) -> tuple
     measures = np.concatenate([sex, ruler(points)], axis=1)
     half = np.linalg.qr(np.random.default_rng(SEED + 1).standard_normal((CALIBRATION_BODIES // 2, DIRECTIONS)))[0]
     betas = np.concatenate([half, -half]) * np.sqrt(len(half))
+    claimed = np.array([name in ANSUR_COLUMNS for name in wanted.names])
     for _ in range(CALIBRATION_ROUNDS):
-        mean, directions = shape_space(points, measures, wanted, DIRECTIONS, RESIDUALS, RESIDUAL_SPREAD)
+        mean, directions = shape_space(points, measures, wanted, claimed, DIRECTIONS, RESIDUALS, RESIDUAL_SPREAD)
         found = np.concatenate([ruler(mean + some @ directions) for some in np.array_split(betas, 20)])
         error, ratio = found.mean(axis=0) - real.mean[1:], found.std(axis=0) / real.sd[1:]
-        say(f"calibration: mean off by {np.abs(error / real.mean[1:]).max():.2%}, SD by {np.abs(ratio - 1).max():.2%}")
-        factor = np.r_[1.0, 1.0 / ratio]
+        mean_error, sd_error = np.abs(error / real.mean[1:])[claimed[1:]], np.abs(ratio - 1.0)[claimed[1:]]
+        say(f"calibration: mean off by {mean_error.max():.2%}, SD by {sd_error.max():.2%}")
+        factor = np.r_[1.0, np.where(claimed[1:], 1.0 / ratio, 1.0)]
         wanted = Population(
             wanted.names, wanted.mean - np.r_[0.0, error], wanted.covariance * np.outer(factor, factor)
         )

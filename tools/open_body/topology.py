@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from .makehuman import BODY_VERTICES, MakeHuman
+from .smoothing import smoothing
 
 EYE_LOOP = (13353, 13358)
 """First two vertices of the edge loop round the left lid margin (28 vertices)."""
@@ -34,12 +35,14 @@ class ClosedMesh:
     """The final topology.
 
     Attributes:
-        merge: (V, 19158) sparse, rows sum to 1; final vertices = merge @ MakeHuman vertices.
+        merge: (V, 19158) sparse means, rows sum to 1: what MakeHuman's vertices carry (weights, marks) goes through it.
+        place: (V, 19158) sparse: final vertices = place @ MakeHuman vertices, smoothed where detail is unwanted.
         faces: (F, 3), counter-clockwise seen from outside.
         mirror: (V,) vertex that is the reflection of each vertex.
     """
 
     merge: sparse.csr_matrix
+    place: sparse.csr_matrix
     faces: np.ndarray
     mirror: np.ndarray
 
@@ -74,7 +77,8 @@ def closed_mesh(source: MakeHuman) -> ClosedMesh:
     merge = sparse.diags(1.0 / np.asarray(merge.sum(axis=1)).ravel()) @ merge
     new_of_old = np.full(len(source.vertices), -1)
     new_of_old[old] = new
-    return ClosedMesh(merge.tocsr(), faces, new_of_old[mirror[used]])
+    merge = merge.tocsr()
+    return ClosedMesh(merge, smoothing(source, merge, faces) @ merge, faces, new_of_old[mirror[used]])
 
 
 def lid_margin(source: MakeHuman) -> list[int]:
