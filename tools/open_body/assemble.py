@@ -43,6 +43,7 @@ class Bodies:
     """MakeHuman bodies on the closed mesh, in the T-pose and in metres."""
 
     def __init__(self, source: MakeHuman):
+        """Prepare mesh, weights and joints, the same for every body."""
         self.source = source
         self.mesh: ClosedMesh = closed_mesh(source)
         weights = self.mesh.merge @ skin_weights(source)
@@ -110,7 +111,9 @@ def _low(full: dict[str, np.ndarray], weights: np.ndarray, ids: dict[str, int]) 
         new_mirror,
     )
     shape = {"v_template": full["v_template"][kept], "shapedirs": full["shapedirs"][kept]}
-    shape["v_template"] = (shape["v_template"] - regressor[0] @ template[kept]).astype(np.float32)
+    # x stays untouched, or symmetry would no longer be exact
+    shift = np.r_[0.0, (regressor[0] @ template[kept])[1:]]
+    shape["v_template"] = (template[kept] - shift).astype(np.float32)
     return packing.asset(
         {**shape, "shapedirs_scale": full["shapedirs_scale"]},
         np.searchsorted(kept, faces),
@@ -126,6 +129,7 @@ class Ruler:
     """Measures flattened bodies (N, V*3), a few at a time to save memory."""
 
     def __init__(self, regressor: np.ndarray, faces: np.ndarray, ids: dict[str, int]):
+        """Remember what `measure` needs beside the vertices."""
         self._regressor, self._faces, self._ids = sparse.csr_matrix(regressor), faces, ids
 
     def __call__(self, bodies: np.ndarray) -> np.ndarray:
@@ -166,7 +170,5 @@ def _calibrated(points: np.ndarray, sex: np.ndarray, ruler: Ruler, say) -> tuple
         mean_error, sd_error = np.abs(error / real.mean[1:])[claimed[1:]], np.abs(ratio - 1.0)[claimed[1:]]
         say(f"calibration: mean off by {mean_error.max():.2%}, SD by {sd_error.max():.2%}")
         factor = np.r_[1.0, np.where(claimed[1:], 1.0 / ratio, 1.0)]
-        wanted = Population(
-            wanted.names, wanted.mean - np.r_[0.0, error], wanted.covariance * np.outer(factor, factor)
-        )
+        wanted = Population(wanted.names, wanted.mean - np.r_[0.0, error], wanted.covariance * np.outer(factor, factor))
     return mean.reshape(-1, 3), directions.reshape(DIRECTIONS, -1, 3).transpose(1, 2, 0)

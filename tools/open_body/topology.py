@@ -21,7 +21,7 @@ EYE_LOOP = (13353, 13358)
 EYE_FOLD = 12
 """Loop positions that add up to this (modulo the length) meet when the lids close."""
 MOUTH_LOOP = (474, 7229)
-"""First two vertices of the edge loop round the lip margin (38 vertices), from the middle of the upper lip leftwards."""
+"""First two vertices of the edge loop round the lip margin (38), from the middle of the upper lip leftwards."""
 MOUTH_FOLD = 19
 """As EYE_FOLD: the middle of the upper lip, position 0, meets that of the lower lip, position 19."""
 EYE_BAG_SEED = 11915
@@ -114,7 +114,9 @@ def _enclosed(quads: np.ndarray, loop: list[int], seed: int) -> set[int]:
             around[quad[(k + 1) % 4]].add(quad[k])
     barrier, reached, front = set(loop), {int(seed)}, [int(seed)]
     while front:
-        front = [n for here in front for n in around[here] if n not in barrier and n not in reached and not reached.add(n)]
+        front = [
+            n for here in front for n in around[here] if n not in barrier and n not in reached and not reached.add(n)
+        ]
     if len(reached) > BODY_VERTICES // 4:
         raise ValueError("loop: expected one that encloses a bag, got one that lets the search reach the whole body")
     return reached
