@@ -37,7 +37,7 @@ class ClosedMesh:
     Attributes:
         merge: (V, 19158) sparse means, rows sum to 1: what MakeHuman's vertices carry (weights, marks) goes through it.
         place: (V, 19158) sparse: final vertices = place @ MakeHuman vertices, smoothed where detail is unwanted.
-        faces: (F, 3), counter-clockwise seen from outside.
+        faces: (F, 3), counter-clockwise seen from outside; the left half first, then its reflection.
         mirror: (V,) vertex that is the reflection of each vertex.
     """
 
