@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .measure import ANSUR_COLUMNS
+from .measure import ANSUR_COLUMNS, FURTHER_COLUMNS
 
 TABLE = Path(__file__).with_name("ansur2_pooled.tsv")
+COLUMNS = {**ANSUR_COLUMNS, **FURTHER_COLUMNS}
 SEX = "sex"
 """Name of the first variable: +1 man, −1 woman."""
 
@@ -39,7 +40,7 @@ def pooled_statistics(folder: str | Path) -> Population:
         with open(Path(folder) / f"ANSUR_II_{name}_Public.csv", encoding="latin-1", newline="") as file:
             rows = list(csv.DictReader(file))
         columns = [np.full(len(rows), sex)]
-        for measure, (plus, *minus) in ANSUR_COLUMNS.items():
+        for measure, (plus, *minus) in COLUMNS.items():
             value = np.array([float(row[plus]) for row in rows])
             for column in minus:
                 value = value - [float(row[column]) for row in rows]
@@ -48,7 +49,7 @@ def pooled_statistics(folder: str | Path) -> Population:
         means.append(values.mean(axis=0))
         moments.append(values.T @ values / len(values))
     mean = np.mean(means, axis=0)
-    return Population((SEX, *ANSUR_COLUMNS), mean, np.mean(moments, axis=0) - np.outer(mean, mean))
+    return Population((SEX, *COLUMNS), mean, np.mean(moments, axis=0) - np.outer(mean, mean))
 
 
 def stored_statistics() -> Population:

@@ -8,11 +8,11 @@ import numpy as np
 from scipy import sparse
 
 from . import packing
-from .ansur import Population, stored_statistics
+from .ansur import COLUMNS, Population, stored_statistics
 from .decimate import decimate
 from .landmarks import named_vertices
 from .makehuman import MakeHuman
-from .measure import ANSUR_COLUMNS, measure
+from .measure import ANSUR_COLUMNS, measure, measure_further
 from .population import Factors, body, random_factors
 from .regressors import anchors, joint_regressor
 from .rig import JOINT_MIRROR, JOINT_NAMES, joint_operator, skin_weights
@@ -25,7 +25,7 @@ SAMPLES = 600
 DIRECTIONS = 16
 RESIDUALS = 24
 RESIDUAL_SPREAD = 0.8
-CALIBRATION_ROUNDS = 4
+CALIBRATION_ROUNDS = 8
 CALIBRATION_BODIES = 600
 REGRESSOR_DIRECTIONS = 24
 DECIMETRES = 0.1
@@ -43,6 +43,7 @@ class Bodies:
     """MakeHuman bodies on the closed mesh, in the T-pose and in metres."""
 
     def __init__(self, source: MakeHuman):
+        """Prepare mesh, weights and joints, the same for every body."""
         self.source = source
         self.mesh: ClosedMesh = closed_mesh(source)
         weights = self.mesh.merge @ skin_weights(source)
@@ -54,7 +55,7 @@ class Bodies:
         """Return vertices (V, 3) and joints (24, 3) of one body."""
         vertices = body(self.source, factors)
         knuckles = np.array([[vertices[corners].mean(axis=0) for corners in side] for side in self._knuckles])
-        posed, joints = t_pose(self.mesh.merge @ vertices, self._joints @ vertices, knuckles, self.weights)
+        posed, joints = t_pose(self.mesh.place @ vertices, self._joints @ vertices, knuckles, self.weights)
         return DECIMETRES * posed, DECIMETRES * joints
 
 
@@ -110,7 +111,9 @@ def _low(full: dict[str, np.ndarray], weights: np.ndarray, ids: dict[str, int]) 
         new_mirror,
     )
     shape = {"v_template": full["v_template"][kept], "shapedirs": full["shapedirs"][kept]}
-    shape["v_template"] = (shape["v_template"] - regressor[0] @ template[kept]).astype(np.float32)
+    # x stays untouched, or symmetry would no longer be exact
+    shift = np.r_[0.0, (regressor[0] @ template[kept])[1:]]
+    shape["v_template"] = (template[kept] - shift).astype(np.float32)
     return packing.asset(
         {**shape, "shapedirs_scale": full["shapedirs_scale"]},
         np.searchsorted(kept, faces),
@@ -126,15 +129,17 @@ class Ruler:
     """Measures flattened bodies (N, V*3), a few at a time to save memory."""
 
     def __init__(self, regressor: np.ndarray, faces: np.ndarray, ids: dict[str, int]):
+        """Remember what `measure` needs beside the vertices."""
         self._regressor, self._faces, self._ids = sparse.csr_matrix(regressor), faces, ids
 
     def __call__(self, bodies: np.ndarray) -> np.ndarray:
-        """Return (N, M), columns as in ANSUR_COLUMNS."""
+        """Return (N, M), columns as in `ansur.COLUMNS`."""
         rows = []
         for flat in bodies:
             vertices = flat.reshape(-1, 3)
-            found = measure(vertices, self._regressor @ vertices, self._faces, self._ids)
-            rows.append([found[name] for name in ANSUR_COLUMNS])
+            joints = self._regressor @ vertices
+            found = measure(vertices, joints, self._faces, self._ids) | measure_further(vertices, joints, self._ids)
+            rows.append([found[name] for name in COLUMNS])
         return np.array(rows)
 
 
@@ -157,13 +162,13 @@ def _calibrated(points: np.ndarray, sex: np.ndarray, ruler: Ruler, say) -> tuple
     measures = np.concatenate([sex, ruler(points)], axis=1)
     half = np.linalg.qr(np.random.default_rng(SEED + 1).standard_normal((CALIBRATION_BODIES // 2, DIRECTIONS)))[0]
     betas = np.concatenate([half, -half]) * np.sqrt(len(half))
+    claimed = np.array([name in ANSUR_COLUMNS for name in wanted.names])
     for _ in range(CALIBRATION_ROUNDS):
-        mean, directions = shape_space(points, measures, wanted, DIRECTIONS, RESIDUALS, RESIDUAL_SPREAD)
+        mean, directions = shape_space(points, measures, wanted, claimed, DIRECTIONS, RESIDUALS, RESIDUAL_SPREAD)
         found = np.concatenate([ruler(mean + some @ directions) for some in np.array_split(betas, 20)])
         error, ratio = found.mean(axis=0) - real.mean[1:], found.std(axis=0) / real.sd[1:]
-        say(f"calibration: mean off by {np.abs(error / real.mean[1:]).max():.2%}, SD by {np.abs(ratio - 1).max():.2%}")
-        factor = np.r_[1.0, 1.0 / ratio]
-        wanted = Population(
-            wanted.names, wanted.mean - np.r_[0.0, error], wanted.covariance * np.outer(factor, factor)
-        )
+        mean_error, sd_error = np.abs(error / real.mean[1:])[claimed[1:]], np.abs(ratio - 1.0)[claimed[1:]]
+        say(f"calibration: mean off by {mean_error.max():.2%}, SD by {sd_error.max():.2%}")
+        factor = np.r_[1.0, np.where(claimed[1:], 1.0 / ratio, 1.0)]
+        wanted = Population(wanted.names, wanted.mean - np.r_[0.0, error], wanted.covariance * np.outer(factor, factor))
     return mean.reshape(-1, 3), directions.reshape(DIRECTIONS, -1, 3).transpose(1, 2, 0)

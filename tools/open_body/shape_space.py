@@ -10,12 +10,21 @@ import numpy as np
 
 from .ansur import Population
 
+MEASURING_NOISE = 0.15
+"""Noise of the measures in the regression, in standard deviations. It keeps the regression from reproducing, by
+grotesque shapes, differences that bodies hardly show, such as that of two heights a hand's breadth apart."""
 MEASURE_WEIGHT = 30.0
-"""How much the variance of the (standardised) measures counts against that of the surface when directions are kept."""
+"""How much the variance of the claimed measures counts against that of the surface when directions are kept."""
 
 
 def shape_space(
-    points: np.ndarray, measures: np.ndarray, population: Population, directions: int, residuals: int, spread: float
+    points: np.ndarray,
+    measures: np.ndarray,
+    population: Population,
+    claimed: np.ndarray,
+    directions: int,
+    residuals: int,
+    spread: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean (D,) and directions (directions, D), one population standard deviation each, by falling variance.
 
@@ -23,12 +32,15 @@ def shape_space(
         points: (N, D) sampled bodies, flattened.
         measures: (N, M) sex and measures of the samples, in the order of `population.names`.
         population: what the measures shall follow.
+        claimed: (M,) which measures the kept directions must reproduce.
         directions: how many to keep.
         residuals: how many principal components of the residual enter.
         spread: scale of the residual variety.
     """
-    design = np.concatenate([np.ones((len(points), 1)), measures - population.mean], axis=1)
-    coefficients = np.linalg.lstsq(design, points, rcond=None)[0]
+    standard = (measures - population.mean) / population.sd
+    design = np.concatenate([np.ones((len(points), 1)), standard], axis=1)
+    noise = np.diag(np.r_[0.0, np.full(standard.shape[1], MEASURING_NOISE**2)]) * len(points)
+    coefficients = np.linalg.solve(design.T @ design + noise, design.T @ points)
     mean, slopes = coefficients[0], coefficients[1:]
     residual = points - design @ coefficients
     values, vectors = np.linalg.eigh(residual @ residual.T / len(points))
@@ -36,9 +48,9 @@ def shape_space(
     own = spread * (vectors[:, largest].T @ residual) / np.sqrt(len(points))
 
     variances, axes = np.linalg.eigh(population.covariance)
-    root = axes * np.sqrt(np.maximum(variances, 0.0))
+    root = axes * np.sqrt(np.maximum(variances, 0.0)) / population.sd[:, None]
     latent = np.concatenate([root.T @ slopes, own])
-    loads = np.concatenate([root.T / population.sd, np.zeros((residuals, len(population.names)))])
+    loads = np.concatenate([root.T, np.zeros((residuals, len(population.names)))])[:, claimed]
     surface = latent @ latent.T
     kept = _leading(surface / np.trace(surface) + MEASURE_WEIGHT / loads.shape[1] * loads @ loads.T, directions)
     kept = kept @ _leading(kept.T @ surface @ kept, directions)

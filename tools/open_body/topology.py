@@ -14,13 +14,14 @@ import numpy as np
 from scipy import sparse
 
 from .makehuman import BODY_VERTICES, MakeHuman
+from .smoothing import smoothing
 
 EYE_LOOP = (13353, 13358)
 """First two vertices of the edge loop round the left lid margin (28 vertices)."""
 EYE_FOLD = 12
 """Loop positions that add up to this (modulo the length) meet when the lids close."""
 MOUTH_LOOP = (474, 7229)
-"""First two vertices of the edge loop round the lip margin (38 vertices), from the middle of the upper lip leftwards."""
+"""First two vertices of the edge loop round the lip margin (38), from the middle of the upper lip leftwards."""
 MOUTH_FOLD = 19
 """As EYE_FOLD: the middle of the upper lip, position 0, meets that of the lower lip, position 19."""
 EYE_BAG_SEED = 11915
@@ -34,12 +35,14 @@ class ClosedMesh:
     """The final topology.
 
     Attributes:
-        merge: (V, 19158) sparse, rows sum to 1; final vertices = merge @ MakeHuman vertices.
-        faces: (F, 3), counter-clockwise seen from outside.
+        merge: (V, 19158) sparse means, rows sum to 1: what MakeHuman's vertices carry (weights, marks) goes through it.
+        place: (V, 19158) sparse: final vertices = place @ MakeHuman vertices, smoothed where detail is unwanted.
+        faces: (F, 3), counter-clockwise seen from outside; the left half first, then its reflection.
         mirror: (V,) vertex that is the reflection of each vertex.
     """
 
     merge: sparse.csr_matrix
+    place: sparse.csr_matrix
     faces: np.ndarray
     mirror: np.ndarray
 
@@ -74,7 +77,8 @@ def closed_mesh(source: MakeHuman) -> ClosedMesh:
     merge = sparse.diags(1.0 / np.asarray(merge.sum(axis=1)).ravel()) @ merge
     new_of_old = np.full(len(source.vertices), -1)
     new_of_old[old] = new
-    return ClosedMesh(merge.tocsr(), faces, new_of_old[mirror[used]])
+    merge = merge.tocsr()
+    return ClosedMesh(merge, smoothing(source, merge, faces) @ merge, faces, new_of_old[mirror[used]])
 
 
 def lid_margin(source: MakeHuman) -> list[int]:
@@ -110,7 +114,9 @@ def _enclosed(quads: np.ndarray, loop: list[int], seed: int) -> set[int]:
             around[quad[(k + 1) % 4]].add(quad[k])
     barrier, reached, front = set(loop), {int(seed)}, [int(seed)]
     while front:
-        front = [n for here in front for n in around[here] if n not in barrier and n not in reached and not reached.add(n)]
+        front = [
+            n for here in front for n in around[here] if n not in barrier and n not in reached and not reached.add(n)
+        ]
     if len(reached) > BODY_VERTICES // 4:
         raise ValueError("loop: expected one that encloses a bag, got one that lets the search reach the whole body")
     return reached

@@ -6,8 +6,9 @@ import numpy as np
 
 from .rig import JOINT_NAMES, PARENTS
 
-LEG_ABDUCTION = np.radians(2.0)
-"""Angle of the line from hip to ankle to the vertical; upright, with the feet a little apart."""
+LEG_ABDUCTION = np.radians(3.5)
+"""Angle of the line from hip to ankle to the vertical: the feet a little apart, so that the thighs of the mean body do
+not touch."""
 
 
 def t_pose(vertices: np.ndarray, joints: np.ndarray, knuckles: np.ndarray, weights: np.ndarray):
