@@ -15,6 +15,7 @@ from .keypoints import KeypointRegressor as KeypointRegressor
 from .kinematics import forward_kinematics as forward_kinematics
 from .landmarks import FaceContour as FaceContour
 from .landmarks import face_landmarks as face_landmarks
+from .limits import LimitBox as LimitBox
 from .limits import default_joint_limits as default_joint_limits
 from .load import load_body_model as load_body_model
 from .model import BodyModel as BodyModel

@@ -63,7 +63,9 @@ def keypoint_target(
     return Target(torch.where((seen > 0).unsqueeze(-1), moved, 0), seen, middle, diagonal, valid, camera)
 
 
-def camera_of_frames(camera: PerspectiveCamera, batch: torch.Size, frames: tuple[int, int], like: Tensor) -> PerspectiveCamera:
+def camera_of_frames(
+    camera: PerspectiveCamera, batch: torch.Size, frames: tuple[int, int], like: Tensor
+) -> PerspectiveCamera:
     """Return `camera` expanded to the batch of the keypoints and reshaped to (N, T), in the type of `like`.
 
     Raises:

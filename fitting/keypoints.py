@@ -132,7 +132,9 @@ def _solve(energy: KeypointEnergy, steps: int, callback: Callable[[int, int], No
     budgets = [round(share * steps) for share in SHARES[:2]]
     budgets.append(steps - sum(budgets))
     start = _start(energy)
-    turning = {name: start.pop(name) for name in ("global_orient", "log_scale", "translation", "transl") if name in start}
+    turning = {
+        name: start.pop(name) for name in ("global_orient", "log_scale", "translation", "transl") if name in start
+    }
     points, joints = energy.keypoints({**start, "global_orient": torch.zeros_like(turning["global_orient"])})
     root, weights = joints[..., :1, :], _torso_weights(energy)
 
@@ -211,10 +213,15 @@ def _resume(
         )
     params = {name: init.params[name].detach().to(like) for name in names}
     try:
-        params = {name: value.reshape(*frames, *value.shape[value.dim() - (2 if name == "body_pose" else 1) :]) for name, value in params.items()}
+        params = {
+            name: value.reshape(*frames, *value.shape[value.dim() - (2 if name == "body_pose" else 1) :])
+            for name, value in params.items()
+        }
     except RuntimeError:
         got = tuple(init.params["transl"].shape[:-1])
-        raise ValueError(f"init: expected the batch of the keypoints, got {got}; pass a solution of the same samples") from None
+        raise ValueError(
+            f"init: expected the batch of the keypoints, got {got}; pass a solution of the same samples"
+        ) from None
     params[energy.shape_argument] = params[energy.shape_argument].mean(1, keepdim=True)
     transl = params.pop("transl")
     if isinstance(init.camera, WeakPerspectiveCamera):

@@ -54,4 +54,6 @@ class Solution(NamedTuple):
             return self
         counts = torch.bincount(self.status.flatten(), minlength=len(Status)).tolist()
         listed = ", ".join(f"{count} {Status(code).name}" for code, count in enumerate(counts) if count)
-        raise ValueError(f"solution: expected every sample to converge, got {listed}; take more steps or check the data")
+        raise ValueError(
+            f"solution: expected every sample to converge, got {listed}; take more steps or check the data"
+        )

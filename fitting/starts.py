@@ -73,7 +73,9 @@ def starting_views(
 
     def choose(values: Tensor) -> Tensor:
         groups = values.unflatten(0, (FACINGS, VIEWS_A_FACING))
-        index = best.view(*best.shape, *(1,) * (groups.dim() - best.dim())).expand(*best.shape, *groups.shape[best.dim() :])
+        index = best.view(*best.shape, *(1,) * (groups.dim() - best.dim())).expand(
+            *best.shape, *groups.shape[best.dim() :]
+        )
         return groups.gather(1, index).squeeze(1)
 
     about_axis = torch.stack((torch.zeros_like(roll), torch.zeros_like(roll), roll), dim=-1)

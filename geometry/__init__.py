@@ -1,6 +1,7 @@
 """Rotations, alignment and mesh maths, right to second order."""
 
 from .axis_angle import axis_angle_to_matrix as axis_angle_to_matrix
+from .axis_angle import axis_angle_to_quaternion_wxyz as axis_angle_to_quaternion_wxyz
 from .axis_angle import matrix_to_axis_angle as matrix_to_axis_angle
 from .checks import check_values as check_values
 from .mesh import face_areas as face_areas

@@ -1,6 +1,5 @@
 """Cameras under torch.compile, vmap, jacfwd and jacrev."""
 
-import pytest
 import torch
 from physique.cameras import (
     Crop,
@@ -21,7 +20,6 @@ from torch.func import jacfwd, jacrev, vmap
 from torch.testing import assert_close
 
 # Forward mode loads torch's own scripted decompositions, which warn that scripting is deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 
 SIZE = (640.0, 480.0)
 

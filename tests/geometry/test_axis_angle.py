@@ -14,7 +14,6 @@ from refusals import refuses
 from scipy.spatial.transform import Rotation
 
 # The first forward-mode call of a process makes torch import code of its own that it has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 
 BELOW_PI = [name for name in SPECIAL_AXIS_ANGLES if special_vector(name).norm() < 3.14159]
 

@@ -1,12 +1,10 @@
 """Every function under torch.compile(fullgraph=True), export, vmap, jacfwd, jacrev and double backward."""
 
-import pytest
 import torch
 from physique import geometry
 from physique.geometry.axis_angle import axis_angle_to_matrix_minus_identity
 
 # The first forward-mode call of a process makes torch import code of its own that it has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 
 DOUBLE = torch.float64
 FACES = torch.tensor([[0, 1, 2], [0, 2, 3], [0, 3, 4], [1, 4, 2]])

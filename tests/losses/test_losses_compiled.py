@@ -1,13 +1,11 @@
 """Reprojection and joint-limit losses under torch.compile, vmap, jacfwd and jacrev."""
 
-import pytest
 import torch
 from physique.losses import joint_limit_loss, reprojection_loss
 from torch.func import jacfwd, jacrev, vmap
 from torch.testing import assert_close
 
 # Forward mode loads torch's own scripted decompositions, which warn that scripting is deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 
 DOUBLE = torch.float64
 

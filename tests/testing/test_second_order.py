@@ -94,7 +94,6 @@ def test_roma_fails_at_zero():
         assert_right_to_second_order(roma.rotvec_to_rotmat, ZERO)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 def test_smplx_fails_at_zero_and_just_below():
     smplx = pytest.importorskip("smplx.lbs")
     with pytest.raises(AssertionError, match="^input 0: Hessian-vector product at .* autograd gives"):
