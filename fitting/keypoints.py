@@ -89,8 +89,8 @@ def fit_keypoints(
         >>> posed = model.keypoints(KeypointRegressor("coco17", model.data))
         >>> pixels = 100 * posed[..., :2] * torch.tensor([1.0, -1.0]) + 112
         >>> solution = fit_keypoints(model, pixels, torch.ones(17), keypoint_set="coco17", steps=60)
-        >>> model(**solution.params).vertices.shape
-        torch.Size([2000, 3])
+        >>> model(**solution.params).joints.shape
+        torch.Size([24, 3])
     """
     if "body_pose" not in model.data.table_row.part_names:
         raise ValueError(f"model: expected a model with body_pose, got {model.data.family}; use a full body")
