@@ -32,12 +32,12 @@ class KeypointWeights(NamedTuple):
         temporal: with `sequence`, of the joints' mean squared movement between frames, in centimetres².
     """
 
-    noise: float = 0.01
-    outlier: float = 0.05
+    noise: float = 0.02
+    outlier: float = 0.1
     limits: float = 300.0
-    pose: float = 0.5
+    pose: float = 2.0
     shape: float = 0.5
-    upright: float = 2.0
+    upright: float = 10.0
     temporal: float = 0.5
 
 

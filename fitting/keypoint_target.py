@@ -79,7 +79,8 @@ def camera_of_frames(
         except RuntimeError:
             got = tuple(field.shape[: field.dim() - rank])
             raise ValueError(
-                f"camera.{name}: expected a batch that broadcasts to {tuple(batch)}, got {got}; give one camera or one a sample"
+                f"camera.{name}: expected a batch that broadcasts to {tuple(batch)}, got {got}; "
+                "give one camera, or one a sample"
             ) from None
 
     distortion = None if camera.distortion is None else spread("distortion", camera.distortion, 1)
@@ -90,3 +91,9 @@ def camera_of_frames(
         spread("translation", camera.translation, 1),
         distortion,
     )
+
+
+def without_place(camera: PerspectiveCamera) -> PerspectiveCamera:
+    """Return the camera at the world's origin, axes along the world's: the body is then fitted in camera axes."""
+    identity = torch.eye(3, dtype=camera.focal.dtype, device=camera.focal.device)
+    return camera._replace(rotation=identity, translation=identity.new_zeros(3))

@@ -11,24 +11,23 @@ from torch import Tensor
 
 from ..bodymodel import BodyModel, KeypointRegressor
 from ..bodymodel.limits import LimitBox, default_joint_limits
-from ..cameras import PerspectiveCamera, WeakPerspectiveCamera
-from ..geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from ..cameras import PerspectiveCamera
+from ..geometry import axis_angle_to_matrix
 from ..geometry.checks import expect_shape
 from .keypoint_energy import KeypointEnergy, KeypointWeights
-from .keypoint_target import camera_of_frames, keypoint_target
+from .keypoint_target import camera_of_frames, keypoint_target, without_place
+from .keypoint_unknowns import report_solution, resume_unknowns, start_unknowns, torso_weights
 from .minimise import minimise
 from .relaxed import relaxed_pose
-from .solution import Solution, Status
-from .starts import FACINGS, starting_views
+from .solution import Solution
 
 # What the steps are spent on: placing the camera, finding the pose with firm priors, letting go.
 SHARES = (0.15, 0.45, 0.4)
 FIRM = 4.0
+# Each step of Adam leaves some tremble: a stage has settled when its energy falls by less than this in 25 steps.
+TOLERANCE = 5e-3
 LEARNING_RATES = {"log_scale": 0.03, "translation": 0.02, "betas": 0.1, "segment_scale": 0.01}
 LEARNING_RATE = 0.05
-# How much the other keypoints count next to the torso's while the pose is still unknown.
-LIMB_WEIGHT = 0.2
-TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip", "neck", "mid_hip", "pelvis", "thorax")
 
 
 def fit_keypoints(
@@ -73,7 +72,8 @@ def fit_keypoints(
         A solution whose `params` go straight into the model: betas or segment_scale, global_orient, body_pose, transl,
         axis-angle, each with batch *B. `camera` is the weak-perspective camera found, in pixels (transl is then zero
         and global_orient turns the body into camera axes, near half a turn about x), or the one given (the body is
-        then in world axes). `residuals` (*B, K) are distances in pixels, NaN where a keypoint is missing. A sample
+        then in world axes). `residuals` (*B, K) are distances in pixels, NaN where a keypoint is missing. `history`
+        holds the energies of all stages in turn, each with terms and weights of its own. A sample
         with NaN or infinity at a visible keypoint, or with fewer than two distinct visible points, comes back at its
         start with `Status.INVALID`.
 
@@ -107,7 +107,7 @@ def fit_keypoints(
         keypoints.detach().to(like).reshape(*frames, count, 2),
         confidence.detach().to(like).expand(*batch, count).reshape(*frames, count),
         regressor.valid.to(like.device),
-        None if known is None else _without_place(known),
+        None if known is None else without_place(known),
     )
     joints = next(part.count for part in model.data.table_row.parts if part.name == "body_pose")
     energy = KeypointEnergy(
@@ -121,9 +121,9 @@ def fit_keypoints(
     if init is None:
         solved = _solve(energy, steps, callback)
     else:
-        start = _resume(energy, init, known, frames)
+        start = resume_unknowns(energy, init, known, frames)
         solved = _stage(lambda p: energy.whole(p, 1.0), start, steps, 0, steps, callback)
-    solution = _report(energy, solved, batch, camera, known)
+    solution = report_solution(energy, solved, batch, camera, known)
     return solution.check() if throw else solution
 
 
@@ -131,12 +131,12 @@ def _solve(energy: KeypointEnergy, steps: int, callback: Callable[[int, int], No
     """Take the three stages from scratch, and return the solution with batch (N,) in the energy's unknowns."""
     budgets = [round(share * steps) for share in SHARES[:2]]
     budgets.append(steps - sum(budgets))
-    start = _start(energy)
+    start = start_unknowns(energy)
     turning = {
         name: start.pop(name) for name in ("global_orient", "log_scale", "translation", "transl") if name in start
     }
     points, joints = energy.keypoints({**start, "global_orient": torch.zeros_like(turning["global_orient"])})
-    root, weights = joints[..., :1, :], _torso_weights(energy)
+    root, weights = joints[..., :1, :], torso_weights(energy)
 
     def place(unknowns: dict[str, Tensor]) -> Tensor:
         turned = (points - root) @ axis_angle_to_matrix(unknowns["global_orient"]).mT + root
@@ -150,7 +150,12 @@ def _solve(energy: KeypointEnergy, steps: int, callback: Callable[[int, int], No
         name: value.gather(0, best.view(1, -1, *(1,) * (value.dim() - 2)).expand(1, *value.shape[1:])).squeeze(0)
         for name, value in posed.params.items()
     }
-    return _stage(lambda p: energy.whole(p, 1.0), chosen, budgets[2], budgets[0] + budgets[1], steps, callback)
+    released = _stage(lambda p: energy.whole(p, 1.0), chosen, budgets[2], budgets[0] + budgets[1], steps, callback)
+    samples = torch.arange(len(best), device=best.device)
+    earlier = [solved.history[:, best, samples] for solved in (placed, posed)]
+    return released._replace(
+        steps=placed.steps + posed.steps + released.steps, history=torch.cat((*earlier, released.history))
+    )
 
 
 def _stage(
@@ -163,130 +168,9 @@ def _stage(
 ) -> Solution:
     report = None if callback is None else lambda step, _: callback(before + step, steps)
     rates = {name: LEARNING_RATES.get(name, LEARNING_RATE) for name in start}
-    return minimise(loss, start, steps=budget, lr=rates, schedule=_fade, tolerance=1e-4, callback=report)
+    return minimise(loss, start, steps=budget, lr=rates, schedule=_fade, tolerance=TOLERANCE, callback=report)
 
 
 def _fade(progress: float) -> float:
     """Return the factor on the step size: constant for half of a stage, then down to a tenth."""
     return 1.0 if progress < 0.5 else 0.55 + 0.45 * math.cos(2 * math.pi * (progress - 0.5))
-
-
-def _torso_weights(energy: KeypointEnergy) -> Tensor:
-    weights = [1.0 if name in TORSO else LIMB_WEIGHT for name in energy.regressor.names]
-    return energy.body.v_template.new_tensor(weights)
-
-
-def _start(energy: KeypointEnergy) -> dict[str, Tensor]:
-    """Return the unknowns for each facing, (4, N, T, ...): relaxed, of mean shape, where the view matches best."""
-    target, like = energy.target, energy.body.v_template
-    frames = target.diagonal.shape
-    resting = {"global_orient": like.new_zeros(3), "body_pose": energy.relaxed.body_pose, **energy.mean_shape()}
-    points, joints = energy.keypoints(resting)
-    seen = target.confidence * _torso_weights(energy)
-    views = starting_views(points, target.keypoints, seen, origin=joints[0], smallest_scale=0.05)
-    unknowns = {name: value.expand(FACINGS, *frames, *value.shape) for name, value in resting.items()}
-    unknowns[energy.shape_argument] = unknowns[energy.shape_argument][:, :, :1]
-    unknowns["global_orient"] = views.global_orient
-    camera = target.camera
-    if camera is None:
-        unknowns["log_scale"] = views.scale.log()
-        unknowns["translation"] = views.translation - views.scale.unsqueeze(-1) * joints[0, :2]
-        return unknowns
-    pixels = views.translation * target.diagonal.unsqueeze(-1) + target.middle
-    depth = camera.focal.mean(-1) / (views.scale * target.diagonal)
-    unknowns["transl"] = camera.unproject(pixels.unsqueeze(-2), depth.unsqueeze(-1)).squeeze(-2) - joints[0]
-    return unknowns
-
-
-def _resume(
-    energy: KeypointEnergy, init: Solution, known: PerspectiveCamera | None, frames: tuple[int, int]
-) -> dict[str, Tensor]:
-    """Return the unknowns (N, T, ...) of a previous solution."""
-    target, like = energy.target, energy.body.v_template
-    names = ("global_orient", "body_pose", energy.shape_argument, "transl")
-    missing = [name for name in names if name not in init.params]
-    kind = WeakPerspectiveCamera if known is None else PerspectiveCamera
-    if missing or not isinstance(init.camera, kind):
-        raise ValueError(
-            f"init: expected a solution with {', '.join(names)} and a {kind.__name__}, got {', '.join(init.params)} "
-            f"and {type(init.camera).__name__}; pass a solution of the same model and kind of camera"
-        )
-    params = {name: init.params[name].detach().to(like) for name in names}
-    try:
-        params = {
-            name: value.reshape(*frames, *value.shape[value.dim() - (2 if name == "body_pose" else 1) :])
-            for name, value in params.items()
-        }
-    except RuntimeError:
-        got = tuple(init.params["transl"].shape[:-1])
-        raise ValueError(
-            f"init: expected the batch of the keypoints, got {got}; pass a solution of the same samples"
-        ) from None
-    params[energy.shape_argument] = params[energy.shape_argument].mean(1, keepdim=True)
-    transl = params.pop("transl")
-    if isinstance(init.camera, WeakPerspectiveCamera):
-        scale = init.camera.scale.detach().to(like).reshape(frames) / target.diagonal
-        shift = init.camera.translation.detach().to(like).reshape(*frames, 2) - target.middle
-        params["log_scale"] = scale.clamp(min=1e-6).log()
-        params["translation"] = shift / target.diagonal.unsqueeze(-1) + scale.unsqueeze(-1) * transl[..., :2]
-        return params
-    assert known is not None
-    root = energy.root(params)
-    params["global_orient"] = _turn(known.rotation, params["global_orient"])
-    seen = (known.rotation @ (root + transl).unsqueeze(-1)).squeeze(-1) + known.translation
-    return {**params, "transl": seen - root}
-
-
-def _report(
-    energy: KeypointEnergy,
-    solved: Solution,
-    batch: torch.Size,
-    camera: PerspectiveCamera | None,
-    known: PerspectiveCamera | None,
-) -> Solution:
-    """Turn a solution in unknowns (N, T, ...) into one in the model's arguments and the caller's batch."""
-    target, unknowns = energy.target, solved.params
-    points, _ = energy.keypoints(unknowns)
-    error = (energy.project(unknowns, points) - target.keypoints).norm(dim=-1) * target.diagonal.unsqueeze(-1)
-    residuals = torch.where(target.confidence > 0, error, torch.nan)
-    shape = unknowns[energy.shape_argument]
-    params = {
-        energy.shape_argument: shape.expand(*target.valid.shape, shape.shape[-1]),
-        "global_orient": unknowns["global_orient"],
-        "body_pose": unknowns["body_pose"],
-    }
-    found: WeakPerspectiveCamera | PerspectiveCamera
-    if known is None or camera is None:
-        scale = unknowns["log_scale"].exp() * target.diagonal
-        shift = unknowns["translation"] * target.diagonal.unsqueeze(-1) + target.middle
-        found = WeakPerspectiveCamera(scale.reshape(batch), shift.reshape(*batch, 2))
-        params["transl"] = torch.zeros_like(params["global_orient"])
-    else:
-        found, root = camera, energy.root(unknowns)
-        params["global_orient"] = _turn(known.rotation.mT, params["global_orient"])
-        moved = root + unknowns["transl"] - known.translation
-        params["transl"] = (known.rotation.mT @ moved.unsqueeze(-1)).squeeze(-1) - root
-    frames = target.valid.shape[1]
-    per_frame = solved.loss.unsqueeze(-1).expand(target.valid.shape)
-    status = solved.status.unsqueeze(-1).expand(target.valid.shape)
-    status = torch.where(target.valid, status, int(Status.INVALID))
-    history = solved.history.unsqueeze(-1).expand(-1, -1, frames)
-    return Solution(
-        {name: value.reshape(*batch, *value.shape[2:]) for name, value in params.items()},
-        per_frame.reshape(batch),
-        solved.steps,
-        status.reshape(batch),
-        history.reshape(-1, *batch),
-        found,
-        residuals.reshape(*batch, -1),
-    )
-
-
-def _without_place(camera: PerspectiveCamera) -> PerspectiveCamera:
-    """Return the camera at the world's origin, axes along the world's: the body is then fitted in camera axes."""
-    identity = torch.eye(3, dtype=camera.focal.dtype, device=camera.focal.device)
-    return camera._replace(rotation=identity, translation=identity.new_zeros(3))
-
-
-def _turn(rotation: Tensor, axis_angle: Tensor) -> Tensor:
-    return matrix_to_axis_angle(rotation @ axis_angle_to_matrix(axis_angle))

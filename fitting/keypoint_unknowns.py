@@ -1,0 +1,132 @@
+"""The unknowns of a keypoint fit: where they start, and how they become the model's arguments and back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..cameras import PerspectiveCamera, WeakPerspectiveCamera
+from ..geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from .keypoint_energy import KeypointEnergy
+from .solution import Solution, Status
+from .starts import FACINGS, starting_views
+
+# How much the other keypoints count next to the torso's while the pose is still unknown.
+LIMB_WEIGHT = 0.2
+TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip", "neck", "mid_hip", "pelvis", "thorax")
+
+
+def torso_weights(energy: KeypointEnergy) -> Tensor:
+    """Return the weight (K,) of each keypoint while only camera and root are sought."""
+    weights = [1.0 if name in TORSO else LIMB_WEIGHT for name in energy.regressor.names]
+    return energy.body.v_template.new_tensor(weights)
+
+
+def start_unknowns(energy: KeypointEnergy) -> dict[str, Tensor]:
+    """Return the unknowns for each facing, (4, N, T, ...): relaxed, of mean shape, where the view matches best."""
+    target, like = energy.target, energy.body.v_template
+    frames = target.diagonal.shape
+    resting = {"global_orient": like.new_zeros(3), "body_pose": energy.relaxed.body_pose, **energy.mean_shape()}
+    points, joints = energy.keypoints(resting)
+    seen = target.confidence * torso_weights(energy)
+    views = starting_views(points, target.keypoints, seen, origin=joints[0], smallest_scale=0.05)
+    unknowns = {name: value.expand(FACINGS, *frames, *value.shape) for name, value in resting.items()}
+    unknowns[energy.shape_argument] = unknowns[energy.shape_argument][:, :, :1]
+    unknowns["global_orient"] = views.global_orient
+    camera = target.camera
+    if camera is None:
+        unknowns["log_scale"] = views.scale.log()
+        unknowns["translation"] = views.translation - views.scale.unsqueeze(-1) * joints[0, :2]
+        return unknowns
+    pixels = views.translation * target.diagonal.unsqueeze(-1) + target.middle
+    depth = camera.focal.mean(-1) / (views.scale * target.diagonal)
+    unknowns["transl"] = camera.unproject(pixels.unsqueeze(-2), depth.unsqueeze(-1)).squeeze(-2) - joints[0]
+    return unknowns
+
+
+def resume_unknowns(
+    energy: KeypointEnergy, init: Solution, known: PerspectiveCamera | None, frames: tuple[int, int]
+) -> dict[str, Tensor]:
+    """Return the unknowns (N, T, ...) of a previous solution."""
+    target, like = energy.target, energy.body.v_template
+    names = ("global_orient", "body_pose", energy.shape_argument, "transl")
+    missing = [name for name in names if name not in init.params]
+    kind = WeakPerspectiveCamera if known is None else PerspectiveCamera
+    if missing or not isinstance(init.camera, kind):
+        raise ValueError(
+            f"init: expected a solution with {', '.join(names)} and a {kind.__name__}, got {', '.join(init.params)} "
+            f"and {type(init.camera).__name__}; pass a solution of the same model and kind of camera"
+        )
+    params = {name: init.params[name].detach().to(like) for name in names}
+    try:
+        params = {
+            name: value.reshape(*frames, *value.shape[value.dim() - (2 if name == "body_pose" else 1) :])
+            for name, value in params.items()
+        }
+    except RuntimeError:
+        got = tuple(init.params["transl"].shape[:-1])
+        raise ValueError(
+            f"init: expected the batch of the keypoints, got {got}; pass a solution of the same samples"
+        ) from None
+    params[energy.shape_argument] = params[energy.shape_argument].mean(1, keepdim=True)
+    transl = params.pop("transl")
+    if isinstance(init.camera, WeakPerspectiveCamera):
+        scale = init.camera.scale.detach().to(like).reshape(frames) / target.diagonal
+        shift = init.camera.translation.detach().to(like).reshape(*frames, 2) - target.middle
+        params["log_scale"] = scale.clamp(min=1e-6).log()
+        params["translation"] = shift / target.diagonal.unsqueeze(-1) + scale.unsqueeze(-1) * transl[..., :2]
+        return params
+    assert known is not None
+    root = energy.root(params)
+    params["global_orient"] = _turn(known.rotation, params["global_orient"])
+    seen = (known.rotation @ (root + transl).unsqueeze(-1)).squeeze(-1) + known.translation
+    return {**params, "transl": seen - root}
+
+
+def report_solution(
+    energy: KeypointEnergy,
+    solved: Solution,
+    batch: torch.Size,
+    camera: PerspectiveCamera | None,
+    known: PerspectiveCamera | None,
+) -> Solution:
+    """Turn a solution in unknowns (N, T, ...) into one in the model's arguments and the caller's batch."""
+    target, unknowns = energy.target, solved.params
+    points, _ = energy.keypoints(unknowns)
+    error = (energy.project(unknowns, points) - target.keypoints).norm(dim=-1) * target.diagonal.unsqueeze(-1)
+    residuals = torch.where(target.confidence > 0, error, torch.nan)
+    shape = unknowns[energy.shape_argument]
+    params = {
+        energy.shape_argument: shape.expand(*target.valid.shape, shape.shape[-1]),
+        "global_orient": unknowns["global_orient"],
+        "body_pose": unknowns["body_pose"],
+    }
+    found: WeakPerspectiveCamera | PerspectiveCamera
+    if known is None or camera is None:
+        scale = unknowns["log_scale"].exp() * target.diagonal
+        shift = unknowns["translation"] * target.diagonal.unsqueeze(-1) + target.middle
+        found = WeakPerspectiveCamera(scale.reshape(batch), shift.reshape(*batch, 2))
+        params["transl"] = torch.zeros_like(params["global_orient"])
+    else:
+        found, root = camera, energy.root(unknowns)
+        params["global_orient"] = _turn(known.rotation.mT, params["global_orient"])
+        moved = root + unknowns["transl"] - known.translation
+        params["transl"] = (known.rotation.mT @ moved.unsqueeze(-1)).squeeze(-1) - root
+    frames = target.valid.shape[1]
+    per_frame = solved.loss.unsqueeze(-1).expand(target.valid.shape)
+    status = solved.status.unsqueeze(-1).expand(target.valid.shape)
+    status = torch.where(target.valid, status, int(Status.INVALID))
+    history = solved.history.unsqueeze(-1).expand(-1, -1, frames)
+    return Solution(
+        {name: value.reshape(*batch, *value.shape[2:]) for name, value in params.items()},
+        per_frame.reshape(batch),
+        solved.steps,
+        status.reshape(batch),
+        history.reshape(len(history), *batch),
+        found,
+        residuals.reshape(*batch, residuals.shape[-1]),
+    )
+
+
+def _turn(rotation: Tensor, axis_angle: Tensor) -> Tensor:
+    return matrix_to_axis_angle(rotation @ axis_angle_to_matrix(axis_angle))
