@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -79,12 +79,13 @@ class KeypointEnergy(NamedTuple):
 
     def root(self, unknowns: dict[str, Tensor]) -> Tensor:
         """Return the pelvis (*S, N, T, 3) of the shaped body, which `global_orient` leaves in place."""
-        return self.body.joints(**{self.shape_argument: unknowns[self.shape_argument]})[..., 0, :]
+        shape: dict[str, Any] = {self.shape_argument: unknowns[self.shape_argument]}
+        return self.body.joints(**shape)[..., 0, :]
 
     def keypoints(self, unknowns: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the body's keypoints (*S, N, T, K, 3) in camera axes, and its joints likewise."""
         names = ("global_orient", "body_pose", self.shape_argument)
-        arguments = {name: unknowns[name] for name in names}
+        arguments: dict[str, Any] = {name: unknowns[name] for name in names}
         if len(self.regressor.vertex_ids):
             out = self.body(**arguments)
             return self.regressor(out.joints, out.vertices), out.joints

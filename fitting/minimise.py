@@ -56,8 +56,10 @@ def minimise(
         >>> torch.allclose(solution.params["x"], target, atol=1e-2)
         True
     """
-    if not params or steps < 0:
-        raise ValueError(f"params, steps: expected at least one parameter and steps >= 0, got {len(params)}, {steps}")
+    if not params:
+        raise ValueError("params: expected at least one tensor by name, got none; pass what is to be found")
+    if steps < 0:
+        raise ValueError(f"steps: expected 0 or more, got {steps}; pass how many steps to take at most")
     current = {name: value.detach().clone().requires_grad_(True) for name, value in params.items()}
     rates = {name: lr.get(name, 0.1) if isinstance(lr, Mapping) else lr for name in current}
     groups = [{"params": [value], "lr": rates[name]} for name, value in current.items()]
@@ -105,7 +107,7 @@ def _converged(lowest: list[Tensor], tolerance: float) -> Tensor:
 
 def _like(flags: Tensor, value: Tensor) -> Tensor:
     """Return per-sample flags (*B,) with trailing dimensions of size 1, to select whole samples of `value`."""
-    return flags.reshape(*flags.shape, *(1,) * (value.dim() - flags.dim()))
+    return flags.reshape(flags.shape + (1,) * (value.dim() - flags.dim()))
 
 
 def _check_losses(losses: Tensor, params: Mapping[str, Tensor]) -> None:
