@@ -242,6 +242,12 @@ def test_population_measures_as_ansur_does(detail):
         assert abs(values.std() / real.sd[k] - 1) < 0.15, measure
 
 
+def test_measured_acromion_is_that_of_a_body_with_hanging_arms(body):
+    acromion = body["vertex_ids"]["left_acromion"]
+    assert body["lbs_weights"][acromion, 16] == pytest.approx(_tool("measure").ACROMION_FOLLOWS, abs=0.01)
+    assert body["lbs_weights"][body["vertex_ids"]["left_radiale"], [16, 18]].sum() > 0.99
+
+
 def test_first_direction_makes_taller(body):
     height = body["v_template"][body["vertex_ids"]["head_top"], 1] - body["v_template"][:, 1].min()
     shaped = body["v_template"] + body["shapedirs"][..., 0]

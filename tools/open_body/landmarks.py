@@ -63,8 +63,9 @@ def named_vertices(source: MakeHuman, mesh: ClosedMesh, vertices: np.ndarray, jo
     ids["left_heel"] = best(-z, of_bones("foot.L") & (y < at["left_ankle"][1] - 0.02))
 
     shoulder, elbow, wrist = at["left_shoulder"], at["left_elbow"], at["left_wrist"]
-    over_joint = np.hypot(x - shoulder[0] + 0.005, z - shoulder[2] + 0.01) - 0.2 * y
-    ids["left_acromion"] = best(-over_joint, (y > shoulder[1]) & slab(x, shoulder[0], 0.06))
+    # skin that comes to lie over the acromion, 2 cm lateral of the joint, when the arm is lowered out of the T-pose
+    over_joint = np.hypot(x - shoulder[0] + 0.037, z - shoulder[2] + 0.012)
+    ids["left_acromion"] = best(-over_joint, (y > shoulder[1] + 0.02) & (y < at["neck"][1] + 0.05))
     ids["left_radiale"] = best(z, slab(x, elbow[0] + 0.012, 0.012) & slab(y, elbow[1], 0.06))
     ids["left_stylion"] = best(z, slab(x, wrist[0] - 0.005, 0.012) & slab(y, wrist[1], 0.06))
     ids["left_trochanterion"] = best(x, slab(y, at["left_hip"][1], 0.015) & (x < 0.3))

@@ -2,12 +2,12 @@
 
 Definitions, on the left side (bodies are symmetric); each is one number a body, in metres or kilograms:
 
-- stature, crotch_height, acromion_height: heights above the sole. Stature is to the highest vertex. The shoulder
-  joints were raised into the T-pose without the collar bones, so the acromion is where it is with hanging arms.
+- stature, crotch_height: heights above the sole of the highest vertex and of the crotch.
+- acromion_height: with **hanging** arms. Lowering the arm from the T-pose about the shoulder joint carries the skin at
+  the acromion along by its skin weight; `ACROMION_FOLLOWS` is that weight, so the measure is that of the posed body.
 - weight: volume of the closed mesh times 1010 kg/m³.
 - span: distance of the two middle fingertips; ANSUR measured it in this very pose.
-- upper_arm: acromion to radiale of the **hanging** arm: acromion above the shoulder joint, plus radiale from the
-  shoulder joint along the arm. A T-posed arm measured directly would be short by the height of the acromion.
+- upper_arm: acromion to radiale of the hanging arm, vertically.
 - forearm: radiale to stylion along the arm.
 - thigh, shank: differences of heights of the trochanter, the middle of the patella and the lateral malleolus.
 
@@ -44,6 +44,8 @@ FURTHER_COLUMNS: dict[str, tuple[str, ...]] = {
 """ANSUR II column of each further measure."""
 
 LEFT_HIP, LEFT_SHOULDER = 1, 16
+ACROMION_FOLLOWS = 0.62
+"""Skin weight of the shoulder joint at `left_acromion`."""
 
 
 def measure(vertices: np.ndarray, joints: np.ndarray, faces: np.ndarray, vertex_ids: dict[str, int]) -> dict:
@@ -67,13 +69,20 @@ def measure(vertices: np.ndarray, joints: np.ndarray, faces: np.ndarray, vertex_
 
     sole, top = vertices[..., 1].min(axis=-1), vertices[..., 1].max(axis=-1)
     shoulder = joints[..., LEFT_SHOULDER, :]
+
+    def hanging(name: str) -> np.ndarray:
+        """Height in the body's frame of a point of the left arm when the arm points straight down."""
+        return shoulder[..., 1] - (at(name)[..., 0] - shoulder[..., 0])
+
+    raised = at("left_acromion")[..., 1]
+    acromion = raised + ACROMION_FOLLOWS * (hanging("left_acromion") - raised)
     return {
         "stature": top - sole,
         "weight": volume(vertices, faces) * DENSITY,
         "crotch_height": height("crotch"),
-        "acromion_height": height("left_acromion"),
+        "acromion_height": acromion - sole,
         "span": at("left_middle")[..., 0] - at("right_middle")[..., 0],
-        "upper_arm": at("left_acromion")[..., 1] - shoulder[..., 1] + at("left_radiale")[..., 0] - shoulder[..., 0],
+        "upper_arm": acromion - hanging("left_radiale"),
         "forearm": at("left_stylion")[..., 0] - at("left_radiale")[..., 0],
         "thigh": height("left_trochanterion") - height("left_patella"),
         "shank": height("left_patella") - height("left_malleolus"),

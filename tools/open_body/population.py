@@ -9,7 +9,7 @@ import numpy as np
 from .makehuman import MakeHuman
 
 RACES = ("african", "asian", "caucasian")
-# name of a pair of opposite targets (‑decr/‑incr or given in full), standard deviation of its coefficient
+# name of a pair of opposite targets (ending in -decr and -incr), standard deviation of its coefficient
 LOCAL_PAIRS: tuple[tuple[str, float], ...] = (
     ("arms/measure-upperarm-length-{decr,incr}", 0.45),
     ("arms/measure-lowerarm-length-{decr,incr}", 0.45),

@@ -77,8 +77,8 @@ def closed_mesh(source: MakeHuman) -> ClosedMesh:
     merge = sparse.diags(1.0 / np.asarray(merge.sum(axis=1)).ravel()) @ merge
     new_of_old = np.full(len(source.vertices), -1)
     new_of_old[old] = new
-    merge = merge.tocsr()
-    return ClosedMesh(merge, smoothing(source, merge, faces) @ merge, faces, new_of_old[mirror[used]])
+    merge, reflection = merge.tocsr(), new_of_old[mirror[used]]
+    return ClosedMesh(merge, smoothing(source, merge, faces, reflection) @ merge, faces, reflection)
 
 
 def lid_margin(source: MakeHuman) -> list[int]:
