@@ -26,12 +26,12 @@ class PickleMachine:
         self.position = end
         return part
 
-    def line(self) -> bytes:
-        """Return what comes before the next line end."""
+    def line(self) -> memoryview:
+        """Return what comes before the next line end, without copying it."""
         end = self.data.find(b"\n", self.position)
         if end < 0:
             raise ValueError("pickle: expected more data, got its end; the file is truncated or damaged")
-        part = self.data[self.position : end]
+        part = memoryview(self.data)[self.position : end]
         self.position = end + 1
         return part
 
@@ -51,7 +51,7 @@ class PickleMachine:
         top = self.stack[-1]
         if type(top) is not kind:
             raise ValueError(
-                f"pickle: expected a {kind.__name__} to fill, got another object; the file is damaged or hostile"
+                f"pickle: expected {kind.__name__} to fill, got another object; the file is damaged or hostile"
             )
         return top
 

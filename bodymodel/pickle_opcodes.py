@@ -63,7 +63,7 @@ def _counted(form: str, make: Callable[[Any], object]) -> Operation:
     return lambda machine: machine.stack.append(make(machine.take(machine.unpack(packed))))
 
 
-def _line(make: Callable[[bytes], object]) -> Operation:
+def _line(make: Callable[[memoryview], object]) -> Operation:
     return lambda machine: machine.stack.append(make(machine.line()))
 
 
@@ -86,31 +86,31 @@ def _long(part: memoryview) -> int:
     return int.from_bytes(part, "little", signed=True)
 
 
-def _integer(line: bytes) -> int | bool:
-    if line in (b"00", b"01"):
+def _integer(line: memoryview) -> int | bool:
+    if line == b"00" or line == b"01":
         return line == b"01"
     if len(line) > MAX_DIGITS:
         raise ValueError(
             f"pickle: expected integers of at most {MAX_DIGITS} digits, got a longer one; the file is damaged"
         )
-    return int(line.removesuffix(b"L"))
+    return int(bytes(line).removesuffix(b"L"))
 
 
-def _float(line: bytes) -> float:
+def _float(line: memoryview) -> float:
     if len(line) > MAX_DIGITS:
         raise ValueError(
             f"pickle: expected floats of at most {MAX_DIGITS} digits, got a longer one; the file is damaged"
         )
-    return float(line)
+    return float(bytes(line))
 
 
-def _quoted(line: bytes) -> object:
-    if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
+def _quoted(line: memoryview) -> object:
+    if len(line) < 2 or line[0] not in b"'\"" or line[0] != line[-1]:
         raise ValueError("pickle: expected a quoted text, got another; the file is damaged")
     return _text_or_bytes(codecs.escape_decode(line[1:-1])[0])
 
 
-def _unicode_line(line: bytes) -> str:
+def _unicode_line(line: memoryview) -> str:
     return str(line, "raw-unicode-escape")
 
 
@@ -164,7 +164,7 @@ def _dict(machine: PickleMachine) -> None:
 
 
 def _global(machine: PickleMachine) -> None:
-    machine.stack.append(find_global(machine.line().decode(), machine.line().decode()))
+    machine.stack.append(find_global(str(machine.line(), "utf-8"), str(machine.line(), "utf-8")))
 
 
 def _stack_global(machine: PickleMachine) -> None:

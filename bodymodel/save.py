@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import zipfile
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from .safe_npz import MEMBER_NAME
 def save_body_model(data: BodyModelData, path: str | os.PathLike[str]) -> None:
     """Write `data` as .npz with the keys and layouts of official files, so that other libraries load it too.
 
-    `load_body_model` gives back the same arrays, types included. An absent `posedirs` is written as zeros, since other
-    loaders need the key. Joint bases that do not follow from `J_regressor` are added as `J_template` and
-    `J_shapedirs`, and what else official files have no key for under names that begin with `physique.`. The file is
-    complete or not there: it is written beside its place and then moved, over an older one if need be.
+    `load_body_model` gives back the same arrays, types included. Other loaders need `posedirs`, so an absent one is
+    written as zeros, and `joint2num` in SMPL-X files. Joint bases that do not follow from `J_regressor` are added as
+    `J_template` and `J_shapedirs`; what official files have no key for goes under names that begin with `physique.`.
+    The file is complete or not there: it is written beside its place and then moved, over an older one if need be.
 
     Args:
         data: the constants.
@@ -44,14 +45,18 @@ def save_body_model(data: BodyModelData, path: str | os.PathLike[str]) -> None:
             raise ValueError(
                 f"{key}: expected numbers or text under a plain name, got {array.dtype}; leave it out of extras"
             )
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if data.family == "smplx":
+        # The one object of official files that another loader (body-models) insists on; this library never reads it.
+        names = {name: index for index, name in enumerate(data.skeleton.names)}
+        arrays["joint2num"] = np.array(names, dtype=object)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with zipfile.ZipFile(beside, "x") as archive:
             for key, array in arrays.items():
                 member = zipfile.ZipInfo(f"{key}.npy")
                 member.compress_type = zipfile.ZIP_STORED if array.any() else zipfile.ZIP_DEFLATED
                 with archive.open(member, "w", force_zip64=True) as stream:
-                    np.lib.format.write_array(stream, array, allow_pickle=False)
+                    np.lib.format.write_array(stream, array, allow_pickle=key == "joint2num")
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
