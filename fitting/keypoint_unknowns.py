@@ -57,17 +57,17 @@ def resume_unknowns(
             f"init: expected a solution with {', '.join(names)} and a {kind.__name__}, got {', '.join(init.params)} "
             f"and {type(init.camera).__name__}; pass a solution of the same model and kind of camera"
         )
-    params = {name: init.params[name].detach().to(like) for name in names}
-    try:
-        params = {
-            name: value.reshape(*frames, *value.shape[value.dim() - (2 if name == "body_pose" else 1) :])
-            for name, value in params.items()
-        }
-    except RuntimeError:
-        got = tuple(init.params["transl"].shape[:-1])
-        raise ValueError(
-            f"init: expected the batch of the keypoints, got {got}; pass a solution of the same samples"
-        ) from None
+    events = {"body_pose": 2, energy.shape_argument: energy.mean_shape()[energy.shape_argument].dim()}
+    params: dict[str, Tensor] = {}
+    for name in names:
+        value = init.params[name].detach().to(like)
+        batch = value.shape[: value.dim() - events.get(name, 1)]
+        if batch.numel() != frames[0] * frames[1]:
+            raise ValueError(
+                f"init: expected the batch of the keypoints, got {tuple(batch)} for {name}; "
+                "pass a solution of the same samples"
+            )
+        params[name] = value.reshape(*frames, *value.shape[len(batch) :])
     params[energy.shape_argument] = params[energy.shape_argument].mean(1, keepdim=True)
     transl = params.pop("transl")
     if isinstance(init.camera, WeakPerspectiveCamera):
@@ -97,7 +97,7 @@ def report_solution(
     residuals = torch.where(target.confidence > 0, error, torch.nan)
     shape = unknowns[energy.shape_argument]
     params = {
-        energy.shape_argument: shape.expand(*target.valid.shape, shape.shape[-1]),
+        energy.shape_argument: shape.expand(*target.valid.shape, *shape.shape[2:]),
         "global_orient": unknowns["global_orient"],
         "body_pose": unknowns["body_pose"],
     }

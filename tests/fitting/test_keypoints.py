@@ -252,7 +252,7 @@ def test_any_batch(batch):
 def test_float64_and_any_input_type():
     model = BodyModel(open_body("low"), dtype=torch.float64)
     _, _, pixels = scene()
-    solution = fit_keypoints(model, pixels[0].float(), torch.ones(25, dtype=torch.int64), steps=12)
+    solution = fit_keypoints(model, pixels[0].float(), torch.ones(25, dtype=torch.float16), steps=12)
     assert {value.dtype for value in solution.params.values()} == {torch.float64}
 
 
