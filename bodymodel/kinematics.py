@@ -34,23 +34,26 @@ def kinematic_tables(skeleton: Skeleton, *, dtype: torch.dtype, device: torch.de
     top = skeleton.num_joints
     jump = [top if parent < 0 else parent for parent in skeleton.parents] + [top]
     parents, rows = jump[:-1], []
-    bones = np.eye(top)
-    bones[range(1, top), skeleton.parents[1:]] = -1
     for _ in range(max(skeleton.depth).bit_length()):
         rows.append(jump)
         jump = [jump[ancestor] for ancestor in jump]
     return KinematicTables(
         torch.tensor(rows, dtype=torch.int64, device=device).reshape(len(rows), top + 1),
         torch.tensor(parents, dtype=torch.int64, device=device),
-        torch.tensor(bones, dtype=dtype, device=device),
+        torch.tensor(bones_of(np.eye(top), skeleton), dtype=dtype, device=device),
         torch.tensor(skeleton.ancestors, dtype=dtype, device=device),
     )
 
 
+def bones_of(joints: Float[np.ndarray, "J ..."], skeleton: Skeleton) -> Float[np.ndarray, "J ..."]:
+    """Return each joint minus its parent; the root's bone is the root joint itself."""
+    return np.concatenate((joints[:1], joints[1:] - joints[list(skeleton.parents[1:])]))
+
+
 def chain_rotations(
-    local: Float[Tensor, "*batch Jplus1 3 3"], rest_joints: Float[Tensor, "*#batch J 3"], tables: KinematicTables
+    local: Float[Tensor, "*batch Jplus1 3 3"], bones: Float[Tensor, "*#batch J 3"], tables: KinematicTables
 ) -> tuple[Float[Tensor, "*batch J 3 3"], Float[Tensor, "..."]]:
-    """Do the work of `forward_kinematics` with tables made beforehand, and the identity as an extra joint at the end.
+    """Do the work of `forward_kinematics` on bones, with tables made beforehand and the identity as an extra last joint.
 
     World rotations come by pointer doubling: each round multiplies every joint's product with the one that ends where
     its own begins, so a tree of depth d takes log2(d) products of all joints at once. Positions follow without a
@@ -59,8 +62,8 @@ def chain_rotations(
     world = local
     for jump in tables.jumps.unbind(0):
         world = world.index_select(-3, jump) @ world
-    rotated = world.index_select(-3, tables.parents) @ (tables.bones @ rest_joints).unsqueeze(-1)
-    return world.narrow(-3, 0, rest_joints.shape[-2]), tables.ancestors @ rotated.squeeze(-1)
+    rotated = world.index_select(-3, tables.parents) @ bones.unsqueeze(-1)
+    return world.narrow(-3, 0, bones.shape[-2]), tables.ancestors @ rotated.squeeze(-1)
 
 
 def forward_kinematics(
@@ -95,4 +98,4 @@ def forward_kinematics(
     expect_shape("rest_joints", rest_joints, skeleton.num_joints, 3)
     still = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(*rotations.shape[:-3], 1, 3, 3)
     tables = kinematic_tables(skeleton, dtype=rotations.dtype, device=rotations.device)
-    return chain_rotations(torch.cat((rotations, still), dim=-3), rest_joints, tables)
+    return chain_rotations(torch.cat((rotations, still), dim=-3), tables.bones @ rest_joints, tables)
