@@ -22,7 +22,7 @@ from .arguments import (
     refuse_stage,
 )
 from .data import BodyModelData
-from .kinematics import KinematicTables, bones_of, chain_rotations, kinematic_tables
+from .kinematics import KinematicTables, bones_of, chain_joints, chain_transforms, kinematic_tables
 from .outputs import BodyOutput, RestBody, SurfacePoints
 from .select import select_vertices
 from .skeleton import Skeleton
@@ -74,7 +74,8 @@ class BodyModel(nn.Module):
         self.data = data
         self._row = data.table_row
         self._signature = Signature(data.table_row, data.coefficients)
-        self._sizes = (3 * data.num_vertices, 3 * data.num_joints, 3 * data.num_joints)
+        self._sizes = (3 * data.num_vertices, 6 * data.num_joints)
+        self._J = data.num_joints
         self._has_correctives = data.posedirs is not None
 
         def constant(name: str, array: Any) -> None:
@@ -91,11 +92,11 @@ class BodyModel(nn.Module):
         constant("v_template", data.v_template)
         constant("lbs_weights", data.lbs_weights)
         self.register_buffer("faces", torch.tensor(data.faces, device=device), persistent=False)
-        # Planes of the vertices, then the joints, then the bones: one product shapes all, a few columns the joints alone.
+        # Planes of the vertices, then the bones, then the joints: one product shapes all, a few columns the bones alone.
         bones, bone_directions = (bones_of(joints, data.skeleton) for joints in (data.J_template, data.J_shapedirs))
-        template = (data.v_template.T, data.J_template, bones)
+        template = (data.v_template.T, bones, data.J_template)
         constant("_rest_template", np.concatenate([part.reshape(-1) for part in template]))
-        flat = (_rows_of_planes(shapedirs), _rows(data.J_shapedirs), _rows(bone_directions))
+        flat = (_rows_of_planes(shapedirs), _rows(bone_directions), _rows(data.J_shapedirs))
         constant("_rest_directions", np.concatenate(flat, axis=1))
         constant("_pose_directions", _rows_of_planes(posedirs[:, :, :width]))
         constant("_weights", data.lbs_weights.T.copy())
@@ -139,16 +140,17 @@ class BodyModel(nn.Module):
         """
         given = self._signature.read(arguments, self.dtype)
         with _full_precision(self.v_template):
-            planes, joints, bones = self._shape(given.coefficients)
-            return self._pose(planes, RestBody(_planes_to_vertices(planes), joints), bones, given)
+            planes, lever = self._shape(given.coefficients)
+            rest = RestBody(_planes_to_vertices(planes), lever.narrow(-2, self._J, self._J))
+            return self._pose(planes, lever, rest, given)
 
     def rest(self, **arguments: Unpack[ShapeArguments]) -> RestBody:
         """Shape the body: the first stage alone. Takes the shape arguments of `forward`, raises as it does."""
         given = self._signature.read(arguments, self.dtype)
         refuse_stage("rest", arguments, shape=False)
         with _full_precision(self.v_template):
-            planes, joints, _ = self._shape(given.coefficients)
-            return RestBody(_planes_to_vertices(planes), joints)
+            planes, lever = self._shape(given.coefficients)
+            return RestBody(_planes_to_vertices(planes), lever.narrow(-2, self._J, self._J))
 
     def pose(self, rest: RestBody, **arguments: Unpack[PoseArguments]) -> BodyOutput:
         """Pose a rest body: the second stage alone. Takes the pose arguments of `forward`, raises as it does.
@@ -167,15 +169,16 @@ class BodyModel(nn.Module):
         rest = RestBody(*(match_dtype(name, value, self.dtype) for name, value in zip(rests, rest, strict=True)))
         with _full_precision(self.v_template):
             planes = rest.vertices.transpose(-1, -2).flatten(-2)
-            return self._pose(planes, rest, self._tree_bones @ rest.joints, given)
+            lever = torch.cat((self._tree_bones @ rest.joints, rest.joints), dim=-2)
+            return self._pose(planes, lever, rest, given)
 
     def joints(self, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch J 3"]:
         """Return the posed joints alone, without touching a vertex. Takes the arguments of `forward`, raises as it does."""
         given = self._signature.read(arguments, self.dtype)
         with _full_precision(self.v_template):
-            _, bones = self._shape_joints(given.coefficients)
+            bones = self._shape_lever(given.coefficients, self._J)
             local, _ = local_rotations(given.parts, given.rotation, self._row, self._still)
-            _, joints = chain_rotations(local, bones, self._tables())
+            joints = chain_joints(local, bones, self._tables())
             return joints if given.transl is None else joints + given.transl.unsqueeze(-2)
 
     def points(self, surface: SurfacePoints, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch N 3"]:
@@ -223,28 +226,27 @@ class BodyModel(nn.Module):
         return VertexBases(template, directions, self._pose_directions, self._weights)
 
     def _tables(self) -> KinematicTables:
-        return KinematicTables(self._tree_jumps, self._tree_parents, self._tree_bones, self._tree_ancestors)
+        return KinematicTables(self._tree_jumps, self._tree_turners, self._tree_bones, self._tree_placement)
 
     def _blend_shape(self, coefficients: list[tuple[int, Tensor]], template: Tensor, directions: Tensor) -> Tensor:
         for start, value in coefficients:
             template = add_blend(template, value, directions.narrow(-2, start, value.shape[-1]))
         return template
 
-    def _shape(self, coefficients: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the rest vertices as flat planes (*B, 3 V), the rest joints (*B, J, 3) and the bones (*B, J, 3)."""
+    def _shape(self, coefficients: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return the rest vertices as flat planes (*B, 3 V), and the bones, then the rest joints (*B, 2 J, 3)."""
         shaped = self._blend_shape(coefficients, self._rest_template, self._rest_directions)
-        planes, joints, bones = shaped.split_with_sizes(self._sizes, dim=-1)
-        return planes, joints.unflatten(-1, (-1, 3)), bones.unflatten(-1, (-1, 3))
+        planes, lever = shaped.split_with_sizes(self._sizes, dim=-1)
+        return planes, lever.unflatten(-1, (-1, 3))
 
-    def _shape_joints(self, coefficients: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return the rest joints and the bones alone."""
-        start, count = self._sizes[0], self._sizes[1] + self._sizes[2]
-        template, directions = self._rest_template.narrow(0, start, count), self._rest_directions.narrow(1, start, count)
-        joints, bones = self._blend_shape(coefficients, template, directions).unflatten(-1, (2, -1, 3)).unbind(-3)
-        return joints, bones
+    def _shape_lever(self, coefficients: list[tuple[int, Tensor]], count: int) -> Tensor:
+        """Return the first `count` of the bones and rest joints (*B, count, 3), without the vertices."""
+        template = self._rest_template.narrow(0, self._sizes[0], 3 * count)
+        directions = self._rest_directions.narrow(1, self._sizes[0], 3 * count)
+        return self._blend_shape(coefficients, template, directions).unflatten(-1, (-1, 3))
 
-    def _pose(self, planes: Tensor, rest: RestBody, bones: Tensor, given: Arguments) -> BodyOutput:
-        turned, posed, joints = self._skin(planes, rest.joints, bones, given, self._pose_directions, self._weights)
+    def _pose(self, planes: Tensor, lever: Tensor, rest: RestBody, given: Arguments) -> BodyOutput:
+        posed, joints, turned = self._skin(planes, lever, given, self._pose_directions, self._weights)
         if given.transl is not None:
             posed, joints = posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2)
         if turned.shape[:-3] != joints.shape[:-2]:
@@ -252,21 +254,14 @@ class BodyModel(nn.Module):
         return BodyOutput(posed.transpose(-1, -2), joints, turned, rest)
 
     def _skin(
-        self,
-        planes: Tensor,
-        rest_joints: Tensor,
-        bones: Tensor,
-        given: Arguments,
-        pose_directions: Tensor,
-        weights: Tensor,
+        self, planes: Tensor, lever: Tensor, given: Arguments, pose_directions: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return joint rotations, posed vertices (*B, 3, V), and posed joints, all before the translation."""
+        """Return posed vertices (*B, 3, V) and posed joints, both before the translation, and joint rotations."""
         local, feature = local_rotations(given.parts, given.rotation, self._row, self._still)
         if self._has_correctives:
             planes = planes + blend(feature, pose_directions)
-        turned, joints = chain_rotations(local, bones, self._tables())
-        moved = joints - (turned @ rest_joints.unsqueeze(-1)).squeeze(-1)
-        return turned, skin_planes(planes, weights, turned, moved), joints
+        turned, joints, translations = chain_transforms(local, lever, self._tables())
+        return skin_planes(planes, weights, turned, translations), joints, turned
 
     def _subset(self, ids: Tensor, arguments: Any) -> tuple[Tensor, Tensor]:
         """Return the posed vertices `ids` (*B, N, 3) and the posed joints; batched ids are one set a sample."""
@@ -275,8 +270,8 @@ class BodyModel(nn.Module):
         with _full_precision(self.v_template):
             bases = self._bases().select(ids)
             planes = self._blend_shape(given.coefficients, bases.template, bases.shape_directions)
-            rest_joints, bones = self._shape_joints(given.coefficients)
-            _, posed, joints = self._skin(planes, rest_joints, bones, given, bases.pose_directions, bases.weights)
+            lever = self._shape_lever(given.coefficients, 2 * self._J)
+            posed, joints, _ = self._skin(planes, lever, given, bases.pose_directions, bases.weights)
             if given.transl is not None:
                 posed, joints = posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2)
             return posed.transpose(-1, -2), joints

@@ -77,6 +77,10 @@ def skin_planes(
 
     Returns (*B, 3, V).
     """
+    if rotations.shape[:-3] != translations.shape[:-2]:
+        batch = torch.broadcast_shapes(rotations.shape[:-3], translations.shape[:-2])
+        rotations = rotations.expand(*batch, *rotations.shape[-3:])
+        translations = translations.expand(*batch, *translations.shape[-2:])
     transforms = torch.cat((rotations, translations.unsqueeze(-1)), dim=-1).flatten(-2).transpose(-1, -2)
     per_vertex = blend(transforms, weights if weights.dim() == 2 else weights.unsqueeze(-3))
     turn_x, turn_y, turn_z, shift = per_vertex.unflatten(-2, (3, 4)).unbind(-2)
