@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -77,29 +77,111 @@ class BodyArguments(ShapeArguments, PoseArguments, total=False):
     """All arguments: those of both stages."""
 
 
-def split_arguments(arguments: Mapping[str, Any], row: Family, counts: Mapping[str, int]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Split into shape and pose arguments, dropping None.
+class Arguments(NamedTuple):
+    """Checked arguments of one call, in the model's floating type.
 
-    Raises:
-        TypeError: a name that no body model knows.
-        ValueError: a part that this model lacks.
+    Attributes:
+        coefficients: shape coefficients (*B, n), each with the row of its first direction; of segment_scale, s - 1.
+        parts: the pose arguments that were given, (*B, count, *event), in joint order.
+        rotation: how `parts` are written.
+        transl: (*B, 3) or None.
+        batches: batch shape of each argument by name; they broadcast.
     """
-    shape: dict[str, Tensor] = {}
-    pose: dict[str, Any] = {}
-    known = row.part_names
-    for name, value in arguments.items():
-        if value is None:
-            continue
-        if name in known or name in ("transl", "rotation"):
-            pose[name] = value
-        elif counts.get(name, 0):
-            shape[name] = value
-        elif name in COEFFICIENTS or name in POSES:
-            has = ", ".join((*(name for name, count in counts.items() if count), *known, "transl"))
-            raise ValueError(f"{name}: expected one of the arguments of this {row.name} model ({has}), got {name}; leave it out")
-        else:
+
+    coefficients: list[tuple[int, Tensor]]
+    parts: dict[str, Tensor]
+    rotation: Rotation
+    transl: Tensor | None
+    batches: dict[str, torch.Size]
+
+
+class Signature:
+    """Which arguments a model takes; reads and checks them.
+
+    Args:
+        row: the model's family.
+        coefficients: its shape arguments, pairs (name, count) in the order of the shape directions.
+    """
+
+    def __init__(self, row: Family, coefficients: Sequence[tuple[str, int]]) -> None:
+        self.row = row
+        self.coefficients: dict[str, tuple[int, int]] = {}
+        start = 0
+        for name, count in coefficients:
+            if count:
+                self.coefficients[name] = (start, count)
+                start += count
+        self.names = frozenset((*self.coefficients, *row.part_names, "transl", "rotation"))
+
+    def read(self, arguments: Mapping[str, Any], dtype: torch.dtype) -> Arguments:
+        """Check the arguments and bring them to `dtype`; None counts as left out.
+
+        Raises:
+            TypeError: a name that no body model knows, no tensor, or a floating type that does not fit.
+            ValueError: a part that this model lacks, or a shape that does not fit.
+        """
+        for name, value in arguments.items():
+            if name not in self.names and value is not None:
+                self._refuse(name)
+        batches: dict[str, torch.Size] = {}
+        coefficients: list[tuple[int, Tensor]] = []
+        for name, (start, count) in self.coefficients.items():
+            value = arguments.get(name)
+            if value is not None:
+                value = self._as_coefficients(name, value, count)
+                batches[name] = value.shape[:-1]
+                coefficients.append((start, _ready(name, value, dtype)))
+        rotation = arguments.get("rotation") or "axis_angle"
+        event = ROTATION_SHAPES.get(rotation)
+        if event is None:
+            listed = ", ".join(ROTATION_SHAPES)
+            raise ValueError(f"rotation: expected one of {listed}, got {rotation!r}; name the representation")
+        parts: dict[str, Tensor] = {}
+        for part in self.row.parts:
+            name = part.name
+            value = arguments.get(name)
+            if value is not None:
+                batches[name] = expect_shape(name, value, *(event if part.single else (part.count, *event)))
+                value = _ready(name, value, dtype)
+                parts[name] = value.unsqueeze(-1 - len(event)) if part.single else value
+        transl = arguments.get("transl")
+        if transl is not None:
+            batches["transl"] = expect_shape("transl", transl, 3)
+            transl = _ready("transl", transl, dtype)
+        broadcast_batches(batches)
+        return Arguments(coefficients, parts, rotation, transl, batches)
+
+    def _as_coefficients(self, name: str, value: Tensor, count: int) -> Tensor:
+        """Return (*B, n), n at most `count`; segment scales must be complete, s - 1, and (*B, J, 3) is flattened."""
+        if name == "segment_scale":
+            joints = self.row.skeleton.num_joints
+            if count == joints:
+                expect_shape(name, value, joints)
+                return value - 1
+            expect_shape(name, value, joints, 3)
+            return value.flatten(-2) - 1
+        batch = expect_shape(name, value, "n")
+        if value.shape[-1] > count:
+            raise ValueError(
+                f"{name}: expected at most {count} coefficients, got {value.shape[-1]} in "
+                f"{(*batch, value.shape[-1])}; use {name}[..., :{count}]"
+            )
+        return value
+
+    def _refuse(self, name: str) -> NoReturn:
+        if name not in COEFFICIENTS and name not in POSES:
             raise TypeError(f"{name}: expected an argument of a body model, got an unknown name; check its spelling")
-    return shape, pose
+        has = ", ".join((*self.coefficients, *self.row.part_names, "transl"))
+        raise ValueError(
+            f"{name}: expected one of the arguments of this {self.row.name} model ({has}), got {name}; leave it out"
+        )
+
+
+def refuse_stage(stage: str, arguments: Mapping[str, Any], *, shape: bool) -> None:
+    """Raise ValueError where a stage was given shape arguments (`shape` true), or any others (false)."""
+    names = ", ".join(n for n, value in arguments.items() if value is not None and (n in COEFFICIENTS) == shape)
+    if names:
+        raise ValueError(f"{names}: expected no such argument in {stage}(), got {names}; give it to the other stage")
 
 
 def match_dtype(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -111,11 +193,19 @@ def match_dtype(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     raise TypeError(f"{name}: expected {dtype}, got {value.dtype}; use {name}.to({dtype}) or model.to({value.dtype})")
 
 
-def local_rotations(pose: Mapping[str, Any], row: Family, still: Tensor) -> tuple[Tensor, Tensor]:
+def _ready(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    expect_finite(name, value)
+    return match_dtype(name, value, dtype)
+
+
+def local_rotations(
+    parts: Mapping[str, Tensor], rotation: Rotation, row: Family, still: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the rotations of all joints, and the feature of each that drives the pose correctives.
 
     Args:
-        pose: the pose arguments.
+        parts: the pose arguments, as `Signature.read` returns them.
+        rotation: how they are written.
         row: the family; its pose feature is R - I by rows, or STAR's (x, y, z, w - 1) of the quaternion. That one
             follows an axis-angle vector beyond half a turn, as STAR does; from other representations w >= 0.
         still: zeros (1, 3) of the model's type and device: the rotation of a joint that does not turn.
@@ -124,18 +214,14 @@ def local_rotations(pose: Mapping[str, Any], row: Family, still: Tensor) -> tupl
         rotations (*B, J + 1, 3, 3) in joint order, with the identity at the end; feature (*B, P) of the joints but
         the root, zero in the rest pose and computed without cancellation wherever the representation allows.
     """
-    rotation = pose.get("rotation", "axis_angle")
-    if rotation not in ROTATION_SHAPES:
-        raise ValueError(f"rotation: expected one of {', '.join(ROTATION_SHAPES)}, got {rotation!r}; name the representation")
-    given, batch = _given_parts(pose, row, ROTATION_SHAPES[rotation], still)
     if rotation == "axis_angle":
-        joined = _join(given, batch, row, still)
+        joined = _join(parts, row, still)
         turned, bend = axis_angle_to_matrix_and_bend(joined)
     else:
         identity = torch.eye(3, dtype=still.dtype, device=still.device)
-        matrices = {name: to_matrix(value, rotation) for name, value in given.items()}
-        joined = _join(matrices, batch, row, identity.unsqueeze(0))
-        turned, bend = joined, joined - identity
+        matrices = {name: to_matrix(value, rotation) for name, value in parts.items()}
+        turned = joined = _join(matrices, row, identity.unsqueeze(0))
+        bend = turned - identity
     bodies = turned.shape[-3] - 2
     if row.pose_feature == "matrix":
         return turned, bend.narrow(-3, 1, bodies).flatten(-3)
@@ -147,31 +233,17 @@ def local_rotations(pose: Mapping[str, Any], row: Family, still: Tensor) -> tupl
     return turned, torch.stack((x, y, z, w - 1), dim=-1).flatten(-2)
 
 
-def _given_parts(
-    pose: Mapping[str, Any], row: Family, event: tuple[int, ...], like: Tensor
-) -> tuple[dict[str, Tensor], torch.Size]:
-    """Return the parts that were given, checked, as (*B, count, *event), and the batch they broadcast to."""
-    given: dict[str, Tensor] = {}
-    batches: dict[str, torch.Size] = {}
-    for part in row.parts:
-        value = pose.get(part.name)
-        if value is not None:
-            shape = event if part.single else (part.count, *event)
-            batches[part.name] = expect_shape(part.name, value, *shape)
-            expect_finite(part.name, value)
-            value = match_dtype(part.name, value, like.dtype)
-            given[part.name] = value.unsqueeze(-1 - len(event)) if part.single else value
-    return given, broadcast_batches(batches)
-
-
-def _join(given: Mapping[str, Tensor], batch: torch.Size, row: Family, still: Tensor) -> Tensor:
+def _join(parts: Mapping[str, Tensor], row: Family, still: Tensor) -> Tensor:
     """Return (*B, J + 1, *event): the parts in joint order, `still` (1, *event) for those left out and at the end."""
+    joint = still.dim()
+    batch = broadcast_batches({name: value.shape[:-joint] for name, value in parts.items()})
     pieces = []
     for part in row.parts:
-        value = given.get(part.name)
+        value = parts.get(part.name)
         if value is None:
-            value = still.expand(part.count, *still.shape[1:])
+            value = still.expand(*batch, part.count, *still.shape[1:])
+        elif value.shape[:-joint] != batch:
+            value = value.expand(*batch, *value.shape[-joint:])
         pieces.append(value)
-    pieces.append(still)
-    joint = still.dim()
-    return torch.cat([p if p.shape[:-joint] == batch else p.expand(*batch, *p.shape[-joint:]) for p in pieces], dim=-joint)
+    pieces.append(still.expand(*batch, *still.shape))
+    return torch.cat(pieces, dim=-joint)

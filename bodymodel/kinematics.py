@@ -18,49 +18,76 @@ class KinematicTables(NamedTuple):
 
     Attributes:
         jumps: (levels, J + 1); row k holds each joint's ancestor 2^k bones up.
-        parents: (J,) parent of each joint.
+        turners: (2 J,) whose world rotation turns the bone of each joint (its parent's), then itself.
         bones: (J, J); times the joints it gives each joint's bone: the joint minus its parent.
-        ancestors: (J, J), the inverse of `bones`: entry [j, k] is 1 where k lies on the path from the root to j.
+        placement: (2 J, 2 J); times the turned bones and the turned rest joints it gives the posed joints (sums over
+            the path from the root), and the translation of each joint's rigid transform (posed minus turned rest joint).
     """
 
     jumps: Int[Tensor, "levels Jplus1"]
-    parents: Int[Tensor, " J"]
+    turners: Int[Tensor, " twoJ"]
     bones: Float[Tensor, "J J"]
-    ancestors: Float[Tensor, "J J"]
+    placement: Float[Tensor, "twoJ twoJ"]
 
 
 def kinematic_tables(skeleton: Skeleton, *, dtype: torch.dtype, device: torch.device | None = None) -> KinematicTables:
     """Build the tables of `skeleton` on a device."""
     top = skeleton.num_joints
     jump = [top if parent < 0 else parent for parent in skeleton.parents] + [top]
-    parents, rows = jump[:-1], []
-    bones = np.eye(top)
-    bones[range(1, top), skeleton.parents[1:]] = -1
+    turners, rows = jump[:-1] + list(range(top)), []
     for _ in range(max(skeleton.depth).bit_length()):
         rows.append(jump)
         jump = [jump[ancestor] for ancestor in jump]
+    path, same = skeleton.ancestors.astype(float), np.eye(top)
+    placement = np.block([[path, np.zeros_like(path)], [path, -same]])
     return KinematicTables(
         torch.tensor(rows, dtype=torch.int64, device=device).reshape(len(rows), top + 1),
-        torch.tensor(parents, dtype=torch.int64, device=device),
-        torch.tensor(bones, dtype=dtype, device=device),
-        torch.tensor(skeleton.ancestors, dtype=dtype, device=device),
+        torch.tensor(turners, dtype=torch.int64, device=device),
+        torch.tensor(bones_of(same, skeleton), dtype=dtype, device=device),
+        torch.tensor(placement, dtype=dtype, device=device),
     )
 
 
-def chain_rotations(
-    local: Float[Tensor, "*batch Jplus1 3 3"], rest_joints: Float[Tensor, "*#batch J 3"], tables: KinematicTables
-) -> tuple[Float[Tensor, "*batch J 3 3"], Float[Tensor, "..."]]:
-    """Do the work of `forward_kinematics` with tables made beforehand, and the identity as an extra joint at the end.
+def bones_of(joints: Float[np.ndarray, "J ..."], skeleton: Skeleton) -> Float[np.ndarray, "J ..."]:
+    """Return each joint minus its parent; the root's bone is the root joint itself."""
+    return np.concatenate((joints[:1], joints[1:] - joints[list(skeleton.parents[1:])]))
 
-    World rotations come by pointer doubling: each round multiplies every joint's product with the one that ends where
-    its own begins, so a tree of depth d takes log2(d) products of all joints at once. Positions follow without a
-    recursion: a joint's position is the sum of the rotated bones on its path.
+
+def chain_rotations(local: Float[Tensor, "*batch Jplus1 3 3"], jumps: Tensor) -> Float[Tensor, "*batch Jplus1 3 3"]:
+    """Return the world rotations of all joints, with the identity as an extra last joint before and after.
+
+    By pointer doubling: each round multiplies every joint's product with the one that ends where its own begins, so a
+    tree of depth d takes log2(d) products of all joints at once.
     """
     world = local
-    for jump in tables.jumps.unbind(0):
+    for jump in jumps.unbind(0):
         world = world.index_select(-3, jump) @ world
-    rotated = world.index_select(-3, tables.parents) @ (tables.bones @ rest_joints).unsqueeze(-1)
-    return world.narrow(-3, 0, rest_joints.shape[-2]), tables.ancestors @ rotated.squeeze(-1)
+    return world
+
+
+def chain_transforms(
+    local: Float[Tensor, "*#batch Jplus1 3 3"], lever: Float[Tensor, "*#batch twoJ 3"], tables: KinematicTables
+) -> tuple[Float[Tensor, "... J 3 3"], Float[Tensor, "... J 3"], Float[Tensor, "... J 3"]]:
+    """Return each joint's world rotation (in the batch of `local`), position, and translation from rest to pose.
+
+    Args:
+        local: rotations relative to the parent, with the identity as an extra last joint.
+        lever: the bones, then the rest joints.
+        tables: of the skeleton.
+    """
+    turning = chain_rotations(local, tables.jumps).index_select(-3, tables.turners)
+    turned = (turning @ lever.unsqueeze(-1)).squeeze(-1)
+    joints, translations = (tables.placement @ turned).unflatten(-2, (2, -1)).unbind(-3)
+    return turning.narrow(-3, joints.shape[-2], joints.shape[-2]), joints, translations
+
+
+def chain_joints(
+    local: Float[Tensor, "*#batch Jplus1 3 3"], bones: Float[Tensor, "*#batch J 3"], tables: KinematicTables
+) -> Float[Tensor, "... J 3"]:
+    """Return the positions alone: each joint is the sum of the turned bones on its path."""
+    count = bones.shape[-2]
+    turning = chain_rotations(local, tables.jumps).index_select(-3, tables.turners.narrow(0, 0, count))
+    return tables.placement.narrow(0, 0, count).narrow(1, 0, count) @ (turning @ bones.unsqueeze(-1)).squeeze(-1)
 
 
 def forward_kinematics(
@@ -93,6 +120,8 @@ def forward_kinematics(
     """
     expect_shape("rotations", rotations, skeleton.num_joints, 3, 3)
     expect_shape("rest_joints", rest_joints, skeleton.num_joints, 3)
-    still = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(*rotations.shape[:-3], 1, 3, 3)
     tables = kinematic_tables(skeleton, dtype=rotations.dtype, device=rotations.device)
-    return chain_rotations(torch.cat((rotations, still), dim=-3), rest_joints, tables)
+    still = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(*rotations.shape[:-3], 1, 3, 3)
+    lever = torch.cat((tables.bones @ rest_joints, rest_joints), dim=-2)
+    turned, joints, _ = chain_transforms(torch.cat((rotations, still), dim=-3), lever, tables)
+    return turned.expand(*joints.shape[:-2], *turned.shape[-3:]), joints

@@ -11,9 +11,18 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from ..geometry.checks import broadcast_batches, expect_finite, expect_shape
-from .arguments import BodyArguments, PoseArguments, ShapeArguments, local_rotations, match_dtype, split_arguments
+from .arguments import (
+    Arguments,
+    BodyArguments,
+    PoseArguments,
+    ShapeArguments,
+    Signature,
+    local_rotations,
+    match_dtype,
+    refuse_stage,
+)
 from .data import BodyModelData
-from .kinematics import KinematicTables, chain_rotations, kinematic_tables
+from .kinematics import KinematicTables, bones_of, chain_joints, chain_transforms, kinematic_tables
 from .outputs import BodyOutput, RestBody, SurfacePoints
 from .select import select_vertices
 from .skeleton import Skeleton
@@ -64,11 +73,8 @@ class BodyModel(nn.Module):
             raise TypeError(f"dtype: expected a floating type, got {dtype}; use torch.float32 or torch.float64")
         self.data = data
         self._row = data.table_row
-        self._coefficient_rows, start = {}, 0
-        for name, count in data.coefficients:
-            self._coefficient_rows[name] = (start, count)
-            start += count
-        self._counts = dict(data.coefficients)
+        self._signature = Signature(data.table_row, data.coefficients)
+        self._sizes = (3 * data.num_vertices, 6 * data.num_joints)
         self._J = data.num_joints
         self._has_correctives = data.posedirs is not None
 
@@ -86,10 +92,12 @@ class BodyModel(nn.Module):
         constant("v_template", data.v_template)
         constant("lbs_weights", data.lbs_weights)
         self.register_buffer("faces", torch.tensor(data.faces, device=device), persistent=False)
-        # Planes of the vertices, then the joints: shaping both is one product, shaping the joints alone a few columns.
-        constant("_rest_template", np.concatenate((data.v_template.T.reshape(-1), data.J_template.reshape(-1))))
-        J_rows = data.J_shapedirs.reshape(3 * data.num_joints, shapedirs.shape[2]).T
-        constant("_rest_directions", np.concatenate((_rows_of_planes(shapedirs), J_rows), axis=1))
+        # Planes of the vertices, then the bones, then the joints: one product shapes all, a few columns the bones alone.
+        bones, bone_directions = (bones_of(joints, data.skeleton) for joints in (data.J_template, data.J_shapedirs))
+        template = (data.v_template.T, bones, data.J_template)
+        constant("_rest_template", np.concatenate([part.reshape(-1) for part in template]))
+        flat = (_rows_of_planes(shapedirs), _rows(bone_directions), _rows(data.J_shapedirs))
+        constant("_rest_directions", np.concatenate(flat, axis=1))
         constant("_pose_directions", _rows_of_planes(posedirs[:, :, :width]))
         constant("_weights", data.lbs_weights.T.copy())
         constant("_still", np.zeros((1, 3)))
@@ -130,18 +138,19 @@ class BodyModel(nn.Module):
             ValueError: a shape that does not fit, more coefficients than the model has, or a part it lacks.
             TypeError: an unknown name, or a tensor of another floating type than the model's.
         """
-        shape, pose = split_arguments(arguments, self._row, self._counts)
+        given = self._signature.read(arguments, self.dtype)
         with _full_precision(self.v_template):
-            planes, joints = self._shape(shape)
-            return self._pose(planes, RestBody(_planes_to_vertices(planes), joints), pose)
+            planes, lever = self._shape(given.coefficients)
+            rest = RestBody(_planes_to_vertices(planes), lever.narrow(-2, self._J, self._J))
+            return self._pose(planes, lever, rest, given)
 
     def rest(self, **arguments: Unpack[ShapeArguments]) -> RestBody:
         """Shape the body: the first stage alone. Takes the shape arguments of `forward`, raises as it does."""
-        shape, pose = split_arguments(arguments, self._row, self._counts)
-        _refuse("rest", pose)
+        given = self._signature.read(arguments, self.dtype)
+        refuse_stage("rest", arguments, shape=False)
         with _full_precision(self.v_template):
-            planes, joints = self._shape(shape)
-            return RestBody(_planes_to_vertices(planes), joints)
+            planes, lever = self._shape(given.coefficients)
+            return RestBody(_planes_to_vertices(planes), lever.narrow(-2, self._J, self._J))
 
     def pose(self, rest: RestBody, **arguments: Unpack[PoseArguments]) -> BodyOutput:
         """Pose a rest body: the second stage alone. Takes the pose arguments of `forward`, raises as it does.
@@ -150,21 +159,27 @@ class BodyModel(nn.Module):
             rest: from `rest`; its batch broadcasts against the poses'.
             **arguments: see `PoseArguments`.
         """
-        shape, pose = split_arguments(arguments, self._row, self._counts)
-        _refuse("pose", shape)
-        expect_shape("rest.vertices", rest.vertices, *self.v_template.shape)
-        expect_shape("rest.joints", rest.joints, self.data.num_joints, 3)
+        given = self._signature.read(arguments, self.dtype)
+        refuse_stage("pose", arguments, shape=True)
+        rests = {
+            "rest.vertices": expect_shape("rest.vertices", rest.vertices, *self.v_template.shape),
+            "rest.joints": expect_shape("rest.joints", rest.joints, self.data.num_joints, 3),
+        }
+        broadcast_batches(rests | given.batches)
+        rest = RestBody(*(match_dtype(name, value, self.dtype) for name, value in zip(rests, rest, strict=True)))
         with _full_precision(self.v_template):
-            return self._pose(rest.vertices.transpose(-1, -2).flatten(-2), rest, pose)
+            planes = rest.vertices.transpose(-1, -2).flatten(-2)
+            lever = torch.cat((self._tree_bones @ rest.joints, rest.joints), dim=-2)
+            return self._pose(planes, lever, rest, given)
 
     def joints(self, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch J 3"]:
         """Return the posed joints alone, without touching a vertex. Takes the arguments of `forward`, raises as it does."""
-        shape, pose = split_arguments(arguments, self._row, self._counts)
+        given = self._signature.read(arguments, self.dtype)
         with _full_precision(self.v_template):
-            rest_joints = self._shape_joints(self._coefficients(shape))
-            local, _ = local_rotations(pose, self._row, self._still)
-            _, joints = chain_rotations(local, rest_joints, self._tables())
-            return self._translate(joints, pose)
+            bones = self._shape_lever(given.coefficients, self._J)
+            local, _ = local_rotations(given.parts, given.rotation, self._row, self._still)
+            joints = chain_joints(local, bones, self._tables())
+            return joints if given.transl is None else joints + given.transl.unsqueeze(-2)
 
     def points(self, surface: SurfacePoints, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch N 3"]:
         """Return posed points of the surface, computing only the vertices of their faces.
@@ -211,100 +226,55 @@ class BodyModel(nn.Module):
         return VertexBases(template, directions, self._pose_directions, self._weights)
 
     def _tables(self) -> KinematicTables:
-        return KinematicTables(self._tree_jumps, self._tree_parents, self._tree_bones, self._tree_ancestors)
-
-    def _coefficients(self, shape: dict[str, Tensor]) -> list[tuple[int, Tensor]]:
-        """Return the checked shape coefficients, each with the row of its first direction."""
-        coefficients: list[tuple[int, Tensor]] = []
-        batches: dict[str, torch.Size] = {}
-        for name, value in shape.items():
-            start, count = self._coefficient_rows[name]
-            value = _as_coefficients(name, value, count, self._J)
-            batches[name] = value.shape[:-1]
-            expect_finite(name, value)
-            value = match_dtype(name, value, self.v_template.dtype)
-            coefficients.append((start, value - 1 if name == "segment_scale" else value))
-        broadcast_batches(batches)
-        return coefficients
+        return KinematicTables(self._tree_jumps, self._tree_turners, self._tree_bones, self._tree_placement)
 
     def _blend_shape(self, coefficients: list[tuple[int, Tensor]], template: Tensor, directions: Tensor) -> Tensor:
         for start, value in coefficients:
             template = add_blend(template, value, directions.narrow(-2, start, value.shape[-1]))
         return template
 
-    def _shape(self, shape: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the rest vertices as flat planes (*B, 3 V), and the rest joints (*B, J, 3)."""
-        both = self._blend_shape(self._coefficients(shape), self._rest_template, self._rest_directions)
-        planes, joints = both.split((3 * self.v_template.shape[0], 3 * self._J), dim=-1)
-        return planes, joints.unflatten(-1, (-1, 3))
+    def _shape(self, coefficients: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return the rest vertices as flat planes (*B, 3 V), and the bones, then the rest joints (*B, 2 J, 3)."""
+        shaped = self._blend_shape(coefficients, self._rest_template, self._rest_directions)
+        planes, lever = shaped.split_with_sizes(self._sizes, dim=-1)
+        return planes, lever.unflatten(-1, (-1, 3))
 
-    def _shape_joints(self, coefficients: list[tuple[int, Tensor]]) -> Tensor:
-        start, count = 3 * self.v_template.shape[0], 3 * self._J
-        template, directions = self._rest_template.narrow(0, start, count), self._rest_directions.narrow(1, start, count)
+    def _shape_lever(self, coefficients: list[tuple[int, Tensor]], count: int) -> Tensor:
+        """Return the first `count` of the bones and rest joints (*B, count, 3), without the vertices."""
+        template = self._rest_template.narrow(0, self._sizes[0], 3 * count)
+        directions = self._rest_directions.narrow(1, self._sizes[0], 3 * count)
         return self._blend_shape(coefficients, template, directions).unflatten(-1, (-1, 3))
 
-    def _pose(self, planes: Tensor, rest: RestBody, pose: dict[str, Any]) -> BodyOutput:
-        turned, posed, joints = self._skin(planes, rest.joints, pose, self._pose_directions, self._weights)
-        vertices = self._translate(posed.transpose(-1, -2), pose)
-        joints = self._translate(joints, pose)
-        batch = broadcast_batches({"shape": vertices.shape[:-2], "pose": joints.shape[:-2]})
-        if not vertices.shape[:-2] == joints.shape[:-2] == turned.shape[:-3]:
-            vertices = vertices.expand(*batch, *vertices.shape[-2:])
-            joints = joints.expand(*batch, *joints.shape[-2:])
-            turned = turned.expand(*batch, *turned.shape[-3:])
-        return BodyOutput(vertices, joints, turned, rest)
+    def _pose(self, planes: Tensor, lever: Tensor, rest: RestBody, given: Arguments) -> BodyOutput:
+        posed, joints, turned = self._skin(planes, lever, given, self._pose_directions, self._weights)
+        if given.transl is not None:
+            posed, joints = posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2)
+        if turned.shape[:-3] != joints.shape[:-2]:
+            turned = turned.expand(*joints.shape[:-2], *turned.shape[-3:])
+        return BodyOutput(posed.transpose(-1, -2), joints, turned, rest)
 
     def _skin(
-        self, planes: Tensor, rest_joints: Tensor, pose: dict[str, Any], pose_directions: Tensor, weights: Tensor
+        self, planes: Tensor, lever: Tensor, given: Arguments, pose_directions: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return joint rotations, posed vertices on planes, and posed joints, all before the translation."""
-        local, feature = local_rotations(pose, self._row, self._still)
+        """Return posed vertices (*B, 3, V) and posed joints, both before the translation, and joint rotations."""
+        local, feature = local_rotations(given.parts, given.rotation, self._row, self._still)
         if self._has_correctives:
             planes = planes + blend(feature, pose_directions)
-        turned, joints = chain_rotations(local, rest_joints, self._tables())
-        moved = joints - (turned @ rest_joints.unsqueeze(-1)).squeeze(-1)
-        return turned, skin_planes(planes, weights, turned, moved), joints
+        turned, joints, translations = chain_transforms(local, lever, self._tables())
+        return skin_planes(planes, weights, turned, translations), joints, turned
 
     def _subset(self, ids: Tensor, arguments: Any) -> tuple[Tensor, Tensor]:
         """Return the posed vertices `ids` (*B, N, 3) and the posed joints; batched ids are one set a sample."""
-        shape, pose = split_arguments(arguments, self._row, self._counts)
+        given = self._signature.read(arguments, self.dtype)
+        broadcast_batches({"ids": ids.shape[:-1]} | given.batches)
         with _full_precision(self.v_template):
             bases = self._bases().select(ids)
-            coefficients = self._coefficients(shape)
-            planes = self._blend_shape(coefficients, bases.template, bases.shape_directions)
-            _, posed, joints = self._skin(planes, self._shape_joints(coefficients), pose, bases.pose_directions, bases.weights)
-            return self._translate(posed.transpose(-1, -2), pose), self._translate(joints, pose)
-
-    def _translate(self, points: Tensor, pose: dict[str, Any]) -> Tensor:
-        transl = pose.get("transl")
-        if transl is None:
-            return points
-        expect_shape("transl", transl, 3)
-        expect_finite("transl", transl)
-        return points + match_dtype("transl", transl, self.dtype).unsqueeze(-2)
-
-
-def _as_coefficients(name: str, value: Tensor, count: int, joints: int) -> Tensor:
-    """Return `value` as (*B, n) with n at most `count`; segment scales must be complete, and (*B, J, 3) is flattened."""
-    if name == "segment_scale":
-        if count == joints:
-            expect_shape(name, value, count)
-            return value
-        expect_shape(name, value, joints, 3)
-        return value.flatten(-2)
-    batch = expect_shape(name, value, "n")
-    if value.shape[-1] > count:
-        raise ValueError(
-            f"{name}: expected at most {count} coefficients, got {value.shape[-1]} in {tuple((*batch, value.shape[-1]))}; "
-            f"use {name}[..., :{count}]"
-        )
-    return value
-
-
-def _refuse(stage: str, arguments: dict[str, Any]) -> None:
-    if arguments:
-        names = ", ".join(arguments)
-        raise ValueError(f"{names}: expected no such argument in {stage}(), got {names}; give it to the other stage")
+            planes = self._blend_shape(given.coefficients, bases.template, bases.shape_directions)
+            lever = self._shape_lever(given.coefficients, 2 * self._J)
+            posed, joints, _ = self._skin(planes, lever, given, bases.pose_directions, bases.weights)
+            if given.transl is not None:
+                posed, joints = posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2)
+            return posed.transpose(-1, -2), joints
 
 
 def _full_precision(like: Tensor) -> Any:
@@ -328,6 +298,11 @@ _NOTHING = _Nothing()
 def _rows_of_planes(directions: np.ndarray) -> np.ndarray:
     """Return directions (V, 3, K) as rows of planes (K, 3 V)."""
     return directions.transpose(2, 1, 0).reshape(directions.shape[2], 3 * directions.shape[0])
+
+
+def _rows(directions: np.ndarray) -> np.ndarray:
+    """Return directions (J, 3, K) as rows (K, 3 J)."""
+    return directions.reshape(-1, directions.shape[2]).T
 
 
 def _planes_to_vertices(planes: Tensor) -> Tensor:

@@ -77,11 +77,14 @@ def skin_planes(
 
     Returns (*B, 3, V).
     """
+    if rotations.shape[:-3] != translations.shape[:-2]:
+        batch = torch.broadcast_shapes(rotations.shape[:-3], translations.shape[:-2])
+        rotations = rotations.expand(*batch, *rotations.shape[-3:])
+        translations = translations.expand(*batch, *translations.shape[-2:])
     transforms = torch.cat((rotations, translations.unsqueeze(-1)), dim=-1).flatten(-2).transpose(-1, -2)
-    count = weights.shape[-1]
-    per_vertex = blend(transforms, weights if weights.dim() == 2 else weights.unsqueeze(-3)).unflatten(-2, (3, 4))
-    turn_x, turn_y, turn_z, shift = per_vertex.unbind(-2)
-    x, y, z = planes.unsqueeze(-2).split(count, dim=-1)
+    per_vertex = blend(transforms, weights if weights.dim() == 2 else weights.unsqueeze(-3))
+    turn_x, turn_y, turn_z, shift = per_vertex.unflatten(-2, (3, 4)).unbind(-2)
+    x, y, z = planes.unflatten(-1, (3, 1, weights.shape[-1])).unbind(-3)
     return torch.addcmul(torch.addcmul(torch.addcmul(shift, turn_x, x), turn_y, y), turn_z, z)
 
 
