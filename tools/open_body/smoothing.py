@@ -10,7 +10,7 @@ from .makehuman import MakeHuman
 
 NIPPLE_TARGETS = ("breast/nipple-size-incr", "breast/nipple-point-incr")
 """The vertices that these targets move are the patches."""
-GROWTH = 2
+GROWTH = 4
 """Rings of vertices added round a patch."""
 
 
