@@ -219,6 +219,11 @@ class BodyModel(nn.Module):
         data = select_vertices(self.data, ids.detach().cpu().numpy())
         return BodyModel(data, dtype=self.dtype, device=self.device)
 
+    @property
+    def _constants(self) -> dict[str, Tensor]:
+        # Straight from the module's table: the look-up of an attribute costs as much as a small tensor operation.
+        return self._buffers  # pyright: ignore[reportReturnType]
+
     def _exactly(self, stage: Callable[..., _Result], *inputs: Any) -> _Result:
         """Run a stage with autocast kept out: millimetres are lost in half precision, and the arguments are small."""
         device = self.v_template.device.type
@@ -232,11 +237,11 @@ class BodyModel(nn.Module):
         return self._pose(planes, lever, rest, given)
 
     def _pose_rest(self, rest: RestBody, given: Arguments) -> BodyOutput:
-        lever = torch.cat((self._tree_bones @ rest.joints, rest.joints), dim=-2)
+        lever = torch.cat((self._constants["_tree_bones"] @ rest.joints, rest.joints), dim=-2)
         return self._pose(rest.vertices.transpose(-1, -2).flatten(-2), lever, rest, given)
 
     def _joints(self, given: Arguments) -> Tensor:
-        constants = self._buffers
+        constants = self._constants
         bones = self._shape_lever(given, self._J)
         local, _ = local_rotations(given.parts, given.rotation, self._row, constants["_still"])
         tree = constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
@@ -245,9 +250,13 @@ class BodyModel(nn.Module):
 
     def _subset(self, ids: Tensor, given: Arguments) -> tuple[Tensor, Tensor]:
         """Return the posed vertices `ids` (*B, N, 3) and the posed joints; batched ids are one set a sample."""
-        planes = self._sizes[0]
-        template, directions = self._rest_template.narrow(0, 0, planes), self._rest_directions.narrow(1, 0, planes)
-        bases = VertexBases(template, directions, self._pose_directions, self._weights).select(ids)
+        constants, count = self._constants, self._sizes[0]
+        bases = VertexBases(
+            constants["_rest_template"].narrow(0, 0, count),
+            constants["_rest_directions"].narrow(1, 0, count),
+            constants["_pose_directions"],
+            constants["_weights"],
+        ).select(ids)
         planes = self._blend_shape(given, bases.template, bases.shape_directions)
         lever = self._shape_lever(given, 2 * self._J)
         posed, joints, _ = self._skin(planes, lever, given, bases.pose_directions, bases.weights)
@@ -260,7 +269,7 @@ class BodyModel(nn.Module):
 
     def _shape(self, given: Arguments) -> tuple[Tensor, Tensor, RestBody]:
         """Return the rest body, also as flat planes (*B, 3 V), and as bones followed by rest joints (*B, 2 J, 3)."""
-        constants = self._buffers
+        constants = self._constants
         shaped = self._blend_shape(given, constants["_rest_template"], constants["_rest_directions"])
         planes, lever = shaped.split_with_sizes(self._sizes, dim=-1)
         lever = lever.unflatten(-1, (-1, 3))
@@ -269,23 +278,25 @@ class BodyModel(nn.Module):
 
     def _shape_lever(self, given: Arguments, count: int) -> Tensor:
         """Return the first `count` of the bones and rest joints (*B, count, 3), without the vertices."""
-        constants = self._buffers
+        constants = self._constants
         template = constants["_rest_template"].narrow(0, self._sizes[0], 3 * count)
         directions = constants["_rest_directions"].narrow(1, self._sizes[0], 3 * count)
         return self._blend_shape(given, template, directions).unflatten(-1, (-1, 3))
 
     def _pose(self, planes: Tensor, lever: Tensor, rest: RestBody, given: Arguments) -> BodyOutput:
-        constants = self._buffers
+        constants = self._constants
         posed, joints, turned = self._skin(planes, lever, given, constants["_pose_directions"], constants["_weights"])
-        if turned.shape[:-3] != joints.shape[:-2]:
-            turned = turned.expand(*joints.shape[:-2], *turned.shape[-3:])
+        batch = posed.shape[:-2]
+        if not batch == turned.shape[:-3] == joints.shape[:-2]:
+            turned = turned.expand(*batch, *turned.shape[-3:])
+            joints = joints.expand(*batch, *joints.shape[-2:])
         return BodyOutput(posed.transpose(-1, -2), joints, turned, rest)
 
     def _skin(
         self, planes: Tensor, lever: Tensor, given: Arguments, pose_directions: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return posed vertices (*B, 3, V), posed joints (*B, J, 3), and joint rotations in the batch of the poses."""
-        constants = self._buffers
+        constants = self._constants
         local, feature = local_rotations(given.parts, given.rotation, self._row, constants["_still"])
         if self._has_correctives:
             planes = planes + blend(feature, pose_directions)
