@@ -104,6 +104,7 @@ class Signature:
     """
 
     def __init__(self, row: Family, coefficients: Sequence[tuple[str, int]]) -> None:
+        """Number the shape directions; see the class for the arguments."""
         self.row = row
         self.coefficients: dict[str, tuple[int, int]] = {}
         start = 0

@@ -30,7 +30,7 @@ class BodyModelData:
         shapedirs: (V, 3, S) displacement of each vertex per unit of each coefficient.
         posedirs: (V, 3, P) pose correctives per pose feature, or None where the model has none. P is the family's
             feature width; STAR's files have one column more, driven by betas[1].
-        J_regressor: (J, V) rest joints from rest vertices, rows sum to 1; None where the joint bases are given directly.
+        J_regressor: (J, V) rest joints from rest vertices, rows sum to 1; None where the joint bases are given.
         J_template: (J, 3) joints of the mean shape; from J_regressor when None.
         J_shapedirs: (J, 3, S) displacement of each joint per unit of each coefficient; from J_regressor when None.
         coefficients: how many of the S directions each argument drives, in order: pairs (argument, count) of
@@ -58,6 +58,7 @@ class BodyModelData:
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Check everything, and make the arrays read-only."""
         self._freeze_arrays()
         if not self.coefficients:
             self._set("coefficients", (("betas", self.shapedirs.shape[-1] if self.shapedirs.ndim else 0),))
@@ -112,6 +113,7 @@ class BodyModelData:
         return _construct, (values,)
 
     def __repr__(self) -> str:
+        """Name the family and the sizes."""
         counts = ", ".join(f"{count} {name}" for name, count in self.coefficients)
         return (
             f"BodyModelData({self.family}: {self.num_vertices} vertices, {self.faces.shape[0]} faces, "
@@ -126,7 +128,9 @@ class BodyModelData:
         arrays = {name: _as_array(name, getattr(self, name)) for name in names if getattr(self, name) is not None}
         for name in arrays:
             if arrays[name].dtype.kind not in "fiu":
-                raise ValueError(f"{name}: expected numbers, got dtype {arrays[name].dtype}; the file is not a body model")
+                raise ValueError(
+                    f"{name}: expected numbers, got dtype {arrays[name].dtype}; the file is not a body model"
+                )
         dtype = np.result_type(np.float32, *(a.dtype for a in arrays.values() if a.dtype.kind == "f"))
         for name, array in arrays.items():
             self._set(name, _read_only(array, np.float32 if dtype == np.float32 else np.float64))
@@ -154,7 +158,9 @@ class BodyModelData:
         _expect("shapedirs", self.shapedirs, (vertices, 3, "S"))
         size = self.shapedirs.shape[2]
         if self.posedirs is not None:
-            widths = (row.feature_width, row.feature_width + 1) if row.pose_feature == "quaternion" else (row.feature_width,)
+            widths = (
+                (row.feature_width, row.feature_width + 1) if row.pose_feature == "quaternion" else (row.feature_width,)
+            )
             _expect("posedirs", self.posedirs, (vertices, 3, "P"))
             if self.posedirs.shape[2] not in widths:
                 raise ValueError(
@@ -162,7 +168,9 @@ class BodyModelData:
                     f"got {self.posedirs.shape}; check the family"
                 )
             if self.posedirs.shape[2] > row.feature_width and dict(self.coefficients).get("betas", 0) < 2:
-                raise ValueError("shapedirs: expected at least 2 betas, got fewer; the last corrective is driven by betas[1]")
+                raise ValueError(
+                    "shapedirs: expected at least 2 betas, got fewer; the last corrective is driven by betas[1]"
+                )
         if self.J_regressor is not None:
             _expect("J_regressor", self.J_regressor, (joints, vertices))
         elif self.J_template is None or self.J_shapedirs is None:
@@ -189,9 +197,13 @@ class BodyModelData:
             if array is not None:
                 worst = float(np.abs(array.sum(axis=1, dtype=np.float64) - 1).max())
                 if worst > ROW_SUM_TOLERANCE:
-                    raise ValueError(f"{name}: expected rows that sum to 1, got sums off by {worst:.3g}; the file is damaged")
+                    raise ValueError(
+                        f"{name}: expected rows that sum to 1, got sums off by {worst:.3g}; the file is damaged"
+                    )
         if self.lbs_weights.min() < -ROW_SUM_TOLERANCE:
-            raise ValueError(f"lbs_weights: expected weights >= 0, got {self.lbs_weights.min():.3g}; the file is damaged")
+            raise ValueError(
+                f"lbs_weights: expected weights >= 0, got {self.lbs_weights.min():.3g}; the file is damaged"
+            )
 
     def _derive_joint_bases(self) -> None:
         if self.J_regressor is None:
@@ -208,11 +220,15 @@ class BodyModelData:
     def _check_names(self) -> None:
         for name, index in self.vertex_ids.items():
             if not 0 <= index < self.num_vertices:
-                raise ValueError(f"vertex_ids: expected {name} in 0 to {self.num_vertices - 1}, got {index}; check the id")
+                raise ValueError(
+                    f"vertex_ids: expected {name} in 0 to {self.num_vertices - 1}, got {index}; check the id"
+                )
         for name, (ids, weights) in self.anchors.items():
             fits = ids.ndim == 1 and ids.shape == weights.shape and ids.size > 0
             if not fits or ids.min() < 0 or ids.max() >= self.num_vertices:
-                raise ValueError(f"anchors: expected (n,) vertex ids and (n,) weights for {name}, got {ids.shape}, {weights.shape}")
+                raise ValueError(
+                    f"anchors: expected (n,) vertex ids and (n,) weights for {name}, got {ids.shape}, {weights.shape}"
+                )
 
 
 def _construct(values: dict[str, Any]) -> BodyModelData:

@@ -52,7 +52,9 @@ class Family:
 
 
 def _hand(side: str) -> tuple[str, ...]:
-    return tuple(f"{side}{finger}{bone}" for finger in ("index", "middle", "pinky", "ring", "thumb") for bone in (1, 2, 3))
+    return tuple(
+        f"{side}{finger}{bone}" for finger in ("index", "middle", "pinky", "ring", "thumb") for bone in (1, 2, 3)
+    )
 
 
 def _hand_parents(wrist: int, first: int) -> tuple[int, ...]:

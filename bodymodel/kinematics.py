@@ -21,7 +21,8 @@ class KinematicTables(NamedTuple):
         turners: (2 J,) whose world rotation turns the bone of each joint (its parent's), then itself.
         bones: (J, J); times the joints it gives each joint's bone: the joint minus its parent.
         placement: (2 J, 2 J); times the turned bones and the turned rest joints it gives the posed joints (sums over
-            the path from the root), and the translation of each joint's rigid transform (posed minus turned rest joint).
+            the path from the root), and the translation of each joint's rigid transform (posed joint minus turned rest
+            joint).
     """
 
     jumps: Int[Tensor, "levels Jplus1"]
@@ -66,33 +67,43 @@ def chain_rotations(local: Float[Tensor, "*batch Jplus1 3 3"], jumps: Tensor) ->
 
 
 def chain_transforms(
-    local: Float[Tensor, "*#batch Jplus1 3 3"], lever: Float[Tensor, "*#batch twoJ 3"], tables: KinematicTables
+    local: Float[Tensor, "*#batch Jplus1 3 3"],
+    lever: Float[Tensor, "*#batch twoJ 3"],
+    jumps: Tensor,
+    turners: Tensor,
+    placement: Tensor,
 ) -> tuple[Float[Tensor, "... J 3 3"], Float[Tensor, "... J 3"], Float[Tensor, "... J 3"]]:
     """Return each joint's world rotation (in the batch of `local`), position, and translation from rest to pose.
 
     Args:
         local: rotations relative to the parent, with the identity as an extra last joint.
         lever: the bones, then the rest joints.
-        tables: of the skeleton.
+        jumps: see `KinematicTables`, as for the others.
+        turners: likewise.
+        placement: likewise.
     """
-    turning = chain_rotations(local, tables.jumps).index_select(-3, tables.turners)
+    turning = chain_rotations(local, jumps).index_select(-3, turners)
     turned = (turning @ lever.unsqueeze(-1)).squeeze(-1)
-    joints, translations = (tables.placement @ turned).unflatten(-2, (2, -1)).unbind(-3)
+    joints, translations = (placement @ turned).unflatten(-2, (2, -1)).unbind(-3)
     return turning.narrow(-3, joints.shape[-2], joints.shape[-2]), joints, translations
 
 
 def chain_joints(
-    local: Float[Tensor, "*#batch Jplus1 3 3"], bones: Float[Tensor, "*#batch J 3"], tables: KinematicTables
+    local: Float[Tensor, "*#batch Jplus1 3 3"],
+    bones: Float[Tensor, "*#batch J 3"],
+    jumps: Tensor,
+    turners: Tensor,
+    placement: Tensor,
 ) -> Float[Tensor, "... J 3"]:
     """Return the positions alone: each joint is the sum of the turned bones on its path."""
     count = bones.shape[-2]
-    turning = chain_rotations(local, tables.jumps).index_select(-3, tables.turners.narrow(0, 0, count))
-    return tables.placement.narrow(0, 0, count).narrow(1, 0, count) @ (turning @ bones.unsqueeze(-1)).squeeze(-1)
+    turning = chain_rotations(local, jumps).index_select(-3, turners.narrow(0, 0, count))
+    return placement.narrow(0, 0, count).narrow(1, 0, count) @ (turning @ bones.unsqueeze(-1)).squeeze(-1)
 
 
 def forward_kinematics(
     rotations: Float[Tensor, "*batch J 3 3"], rest_joints: Float[Tensor, "*#batch J 3"], skeleton: Skeleton
-) -> tuple[Float[Tensor, "*batch J 3 3"], Float[Tensor, "..."]]:
+) -> tuple[Float[Tensor, "*batch J 3 3"], Float[Tensor, ...]]:
     """Turn local joint rotations into world rotations and joint positions.
 
     The root turns about its own joint, which stays where it is. Polynomial in both arguments, so right to any order.
@@ -120,8 +131,8 @@ def forward_kinematics(
     """
     expect_shape("rotations", rotations, skeleton.num_joints, 3, 3)
     expect_shape("rest_joints", rest_joints, skeleton.num_joints, 3)
-    tables = kinematic_tables(skeleton, dtype=rotations.dtype, device=rotations.device)
+    jumps, turners, bones, placement = kinematic_tables(skeleton, dtype=rotations.dtype, device=rotations.device)
     still = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(*rotations.shape[:-3], 1, 3, 3)
-    lever = torch.cat((tables.bones @ rest_joints, rest_joints), dim=-2)
-    turned, joints, _ = chain_transforms(torch.cat((rotations, still), dim=-3), lever, tables)
+    lever = torch.cat((bones @ rest_joints, rest_joints), dim=-2)
+    turned, joints, _ = chain_transforms(torch.cat((rotations, still), dim=-3), lever, jumps, turners, placement)
     return turned.expand(*joints.shape[:-2], *turned.shape[-3:]), joints

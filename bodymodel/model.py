@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from .skinning import VertexBases, add_blend, blend, skin_planes
 
 if TYPE_CHECKING:
     from .keypoints import KeypointRegressor
+
+_Result = TypeVar("_Result")
 
 
 class BodyModel(nn.Module):
@@ -68,6 +71,7 @@ class BodyModel(nn.Module):
     def __init__(
         self, data: BodyModelData, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
     ) -> None:
+        """Make the buffers; see the class for the arguments."""
         super().__init__()
         if not dtype.is_floating_point:
             raise TypeError(f"dtype: expected a floating type, got {dtype}; use torch.float32 or torch.float64")
@@ -92,7 +96,7 @@ class BodyModel(nn.Module):
         constant("v_template", data.v_template)
         constant("lbs_weights", data.lbs_weights)
         self.register_buffer("faces", torch.tensor(data.faces, device=device), persistent=False)
-        # Planes of the vertices, then the bones, then the joints: one product shapes all, a few columns the bones alone.
+        # Planes of the vertices, then bones, then joints: one product shapes all, a few columns the bones alone.
         bones, bone_directions = (bones_of(joints, data.skeleton) for joints in (data.J_template, data.J_shapedirs))
         template = (data.v_template.T, bones, data.J_template)
         constant("_rest_template", np.concatenate([part.reshape(-1) for part in template]))
@@ -139,18 +143,14 @@ class BodyModel(nn.Module):
             TypeError: an unknown name, or a tensor of another floating type than the model's.
         """
         given = self._signature.read(arguments, self.dtype)
-        with _full_precision(self.v_template):
-            planes, lever = self._shape(given.coefficients)
-            rest = RestBody(_planes_to_vertices(planes), lever.narrow(-2, self._J, self._J))
-            return self._pose(planes, lever, rest, given)
+        return self._exactly(self._forward, given)
 
     def rest(self, **arguments: Unpack[ShapeArguments]) -> RestBody:
         """Shape the body: the first stage alone. Takes the shape arguments of `forward`, raises as it does."""
         given = self._signature.read(arguments, self.dtype)
         refuse_stage("rest", arguments, shape=False)
-        with _full_precision(self.v_template):
-            planes, lever = self._shape(given.coefficients)
-            return RestBody(_planes_to_vertices(planes), lever.narrow(-2, self._J, self._J))
+        _, _, rest = self._exactly(self._shape, given)
+        return rest
 
     def pose(self, rest: RestBody, **arguments: Unpack[PoseArguments]) -> BodyOutput:
         """Pose a rest body: the second stage alone. Takes the pose arguments of `forward`, raises as it does.
@@ -167,19 +167,12 @@ class BodyModel(nn.Module):
         }
         broadcast_batches(rests | given.batches)
         rest = RestBody(*(match_dtype(name, value, self.dtype) for name, value in zip(rests, rest, strict=True)))
-        with _full_precision(self.v_template):
-            planes = rest.vertices.transpose(-1, -2).flatten(-2)
-            lever = torch.cat((self._tree_bones @ rest.joints, rest.joints), dim=-2)
-            return self._pose(planes, lever, rest, given)
+        return self._exactly(self._pose_rest, rest, given)
 
     def joints(self, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch J 3"]:
-        """Return the posed joints alone, without touching a vertex. Takes the arguments of `forward`, raises as it does."""
+        """Return the posed joints alone, never touching a vertex. Takes and raises what `forward` does."""
         given = self._signature.read(arguments, self.dtype)
-        with _full_precision(self.v_template):
-            bones = self._shape_lever(given.coefficients, self._J)
-            local, _ = local_rotations(given.parts, given.rotation, self._row, self._still)
-            joints = chain_joints(local, bones, self._tables())
-            return joints if given.transl is None else joints + given.transl.unsqueeze(-2)
+        return self._exactly(self._joints, given)
 
     def points(self, surface: SurfacePoints, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch N 3"]:
         """Return posed points of the surface, computing only the vertices of their faces.
@@ -198,11 +191,16 @@ class BodyModel(nn.Module):
         expect_shape("surface.barycentric", surface.barycentric, surface.faces.shape[-1], 3)
         expect_finite("surface.barycentric", surface.barycentric)
         corners = self.faces[surface.faces]
-        vertices, _ = self._subset(corners.flatten(-2), arguments)
         weights = match_dtype("surface.barycentric", surface.barycentric, self.dtype)
+        given = self._signature.read(arguments, self.dtype)
+        batches = {"surface.faces": surface.faces.shape[:-1], "surface.barycentric": weights.shape[:-2]}
+        broadcast_batches(batches | given.batches)
+        vertices, _ = self._exactly(self._subset, corners.flatten(-2), given)
         return (vertices.unflatten(-2, (-1, 3)) * weights.unsqueeze(-1)).sum(-2)
 
-    def keypoints(self, regressor: KeypointRegressor, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch K 3"]:
+    def keypoints(
+        self, regressor: KeypointRegressor, **arguments: Unpack[BodyArguments]
+    ) -> Float[Tensor, "*batch K 3"]:
         """Return the keypoints of a set, computing only the vertices that it needs.
 
         Args:
@@ -212,7 +210,8 @@ class BodyModel(nn.Module):
         Returns:
             (*B, K, 3) in metres, in the order of `regressor.names`.
         """
-        vertices, joints = self._subset(regressor.vertex_ids, arguments)
+        given = self._signature.read(arguments, self.dtype)
+        vertices, joints = self._exactly(self._subset, regressor.vertex_ids, given)
         return regressor(joints, vertices)
 
     def select_vertices(self, ids: Int[Tensor, " N"]) -> BodyModel:
@@ -220,79 +219,93 @@ class BodyModel(nn.Module):
         data = select_vertices(self.data, ids.detach().cpu().numpy())
         return BodyModel(data, dtype=self.dtype, device=self.device)
 
-    def _bases(self) -> VertexBases:
-        planes = 3 * self.v_template.shape[0]
-        template, directions = self._rest_template.narrow(0, 0, planes), self._rest_directions.narrow(1, 0, planes)
-        return VertexBases(template, directions, self._pose_directions, self._weights)
+    @property
+    def _constants(self) -> dict[str, Tensor]:
+        # Straight from the module's table: the look-up of an attribute costs as much as a small tensor operation.
+        return self._buffers  # pyright: ignore[reportReturnType]
 
-    def _tables(self) -> KinematicTables:
-        return KinematicTables(self._tree_jumps, self._tree_turners, self._tree_bones, self._tree_placement)
+    def _exactly(self, stage: Callable[..., _Result], *inputs: Any) -> _Result:
+        """Run a stage with autocast kept out: millimetres are lost in half precision, and the arguments are small."""
+        device = self.v_template.device.type
+        if not torch.is_autocast_enabled(device):
+            return stage(*inputs)
+        with torch.autocast(device, enabled=False):
+            return stage(*inputs)
 
-    def _blend_shape(self, coefficients: list[tuple[int, Tensor]], template: Tensor, directions: Tensor) -> Tensor:
-        for start, value in coefficients:
+    def _forward(self, given: Arguments) -> BodyOutput:
+        planes, lever, rest = self._shape(given)
+        return self._pose(planes, lever, rest, given)
+
+    def _pose_rest(self, rest: RestBody, given: Arguments) -> BodyOutput:
+        lever = torch.cat((self._constants["_tree_bones"] @ rest.joints, rest.joints), dim=-2)
+        return self._pose(rest.vertices.transpose(-1, -2).flatten(-2), lever, rest, given)
+
+    def _joints(self, given: Arguments) -> Tensor:
+        constants = self._constants
+        bones = self._shape_lever(given, self._J)
+        local, _ = local_rotations(given.parts, given.rotation, self._row, constants["_still"])
+        tree = constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
+        joints = chain_joints(local, bones, *tree)
+        return joints if given.transl is None else joints + given.transl.unsqueeze(-2)
+
+    def _subset(self, ids: Tensor, given: Arguments) -> tuple[Tensor, Tensor]:
+        """Return the posed vertices `ids` (*B, N, 3) and the posed joints; batched ids are one set a sample."""
+        constants, count = self._constants, self._sizes[0]
+        bases = VertexBases(
+            constants["_rest_template"].narrow(0, 0, count),
+            constants["_rest_directions"].narrow(1, 0, count),
+            constants["_pose_directions"],
+            constants["_weights"],
+        ).select(ids)
+        planes = self._blend_shape(given, bases.template, bases.shape_directions)
+        lever = self._shape_lever(given, 2 * self._J)
+        posed, joints, _ = self._skin(planes, lever, given, bases.pose_directions, bases.weights)
+        return posed.transpose(-1, -2), joints
+
+    def _blend_shape(self, given: Arguments, template: Tensor, directions: Tensor) -> Tensor:
+        for start, value in given.coefficients:
             template = add_blend(template, value, directions.narrow(-2, start, value.shape[-1]))
         return template
 
-    def _shape(self, coefficients: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return the rest vertices as flat planes (*B, 3 V), and the bones, then the rest joints (*B, 2 J, 3)."""
-        shaped = self._blend_shape(coefficients, self._rest_template, self._rest_directions)
+    def _shape(self, given: Arguments) -> tuple[Tensor, Tensor, RestBody]:
+        """Return the rest body, also as flat planes (*B, 3 V), and as bones followed by rest joints (*B, 2 J, 3)."""
+        constants = self._constants
+        shaped = self._blend_shape(given, constants["_rest_template"], constants["_rest_directions"])
         planes, lever = shaped.split_with_sizes(self._sizes, dim=-1)
-        return planes, lever.unflatten(-1, (-1, 3))
+        lever = lever.unflatten(-1, (-1, 3))
+        vertices = planes.unflatten(-1, (3, -1)).transpose(-1, -2)
+        return planes, lever, RestBody(vertices, lever.narrow(-2, self._J, self._J))
 
-    def _shape_lever(self, coefficients: list[tuple[int, Tensor]], count: int) -> Tensor:
+    def _shape_lever(self, given: Arguments, count: int) -> Tensor:
         """Return the first `count` of the bones and rest joints (*B, count, 3), without the vertices."""
-        template = self._rest_template.narrow(0, self._sizes[0], 3 * count)
-        directions = self._rest_directions.narrow(1, self._sizes[0], 3 * count)
-        return self._blend_shape(coefficients, template, directions).unflatten(-1, (-1, 3))
+        constants = self._constants
+        template = constants["_rest_template"].narrow(0, self._sizes[0], 3 * count)
+        directions = constants["_rest_directions"].narrow(1, self._sizes[0], 3 * count)
+        return self._blend_shape(given, template, directions).unflatten(-1, (-1, 3))
 
     def _pose(self, planes: Tensor, lever: Tensor, rest: RestBody, given: Arguments) -> BodyOutput:
-        posed, joints, turned = self._skin(planes, lever, given, self._pose_directions, self._weights)
-        if given.transl is not None:
-            posed, joints = posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2)
-        if turned.shape[:-3] != joints.shape[:-2]:
-            turned = turned.expand(*joints.shape[:-2], *turned.shape[-3:])
+        constants = self._constants
+        posed, joints, turned = self._skin(planes, lever, given, constants["_pose_directions"], constants["_weights"])
+        batch = posed.shape[:-2]
+        if not batch == turned.shape[:-3] == joints.shape[:-2]:
+            turned = turned.expand(*batch, *turned.shape[-3:])
+            joints = joints.expand(*batch, *joints.shape[-2:])
         return BodyOutput(posed.transpose(-1, -2), joints, turned, rest)
 
     def _skin(
         self, planes: Tensor, lever: Tensor, given: Arguments, pose_directions: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return posed vertices (*B, 3, V) and posed joints, both before the translation, and joint rotations."""
-        local, feature = local_rotations(given.parts, given.rotation, self._row, self._still)
+        """Return posed vertices (*B, 3, V), posed joints (*B, J, 3), and joint rotations in the batch of the poses."""
+        constants = self._constants
+        local, feature = local_rotations(given.parts, given.rotation, self._row, constants["_still"])
         if self._has_correctives:
             planes = planes + blend(feature, pose_directions)
-        turned, joints, translations = chain_transforms(local, lever, self._tables())
-        return skin_planes(planes, weights, turned, translations), joints, turned
-
-    def _subset(self, ids: Tensor, arguments: Any) -> tuple[Tensor, Tensor]:
-        """Return the posed vertices `ids` (*B, N, 3) and the posed joints; batched ids are one set a sample."""
-        given = self._signature.read(arguments, self.dtype)
-        broadcast_batches({"ids": ids.shape[:-1]} | given.batches)
-        with _full_precision(self.v_template):
-            bases = self._bases().select(ids)
-            planes = self._blend_shape(given.coefficients, bases.template, bases.shape_directions)
-            lever = self._shape_lever(given.coefficients, 2 * self._J)
-            posed, joints, _ = self._skin(planes, lever, given, bases.pose_directions, bases.weights)
-            if given.transl is not None:
-                posed, joints = posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2)
-            return posed.transpose(-1, -2), joints
-
-
-def _full_precision(like: Tensor) -> Any:
-    """Keep autocast out: millimetres are lost in half precision, and the arguments are small."""
-    return torch.autocast(like.device.type, enabled=False) if torch.is_autocast_enabled(like.device.type) else _NOTHING
-
-
-class _Nothing:
-    """A context that does nothing; cheaper in a hot path than contextlib.nullcontext, and traceable."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
-
-_NOTHING = _Nothing()
+        tree = constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
+        turned, joints, translations = chain_transforms(local, lever, *tree)
+        posed = skin_planes(planes, weights, turned, translations)
+        if given.transl is None:
+            return posed, joints, turned
+        return posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2), turned
 
 
 def _rows_of_planes(directions: np.ndarray) -> np.ndarray:
@@ -303,8 +316,3 @@ def _rows_of_planes(directions: np.ndarray) -> np.ndarray:
 def _rows(directions: np.ndarray) -> np.ndarray:
     """Return directions (J, 3, K) as rows (K, 3 J)."""
     return directions.reshape(-1, directions.shape[2]).T
-
-
-def _planes_to_vertices(planes: Tensor) -> Tensor:
-    """Return flat planes (*B, 3 V) as vertices (*B, V, 3), without a copy."""
-    return planes.unflatten(-1, (3, -1)).transpose(-1, -2)

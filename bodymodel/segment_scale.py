@@ -56,17 +56,19 @@ def segment_scale_model(
     scaled = np.einsum("vj,jaxy,vjy->vxja", data.lbs_weights, projections, from_joint, optimize=True)
     directions = scaled.reshape(*template.shape, -1) + np.tensordot(data.lbs_weights, J_directions, 1)
     first = data.num_betas
-    width = data.table_row.feature_width
+    width, dtype = data.table_row.feature_width, data.v_template.dtype
     kept = [(name, count) for name, count in data.coefficients if name != "betas"]
     return BodyModelData(
         family=data.family,
-        v_template=template.astype(data.v_template.dtype),
+        v_template=template.astype(dtype),
         faces=data.faces,
         lbs_weights=data.lbs_weights,
-        shapedirs=np.concatenate((directions, data.shapedirs[:, :, first:]), axis=2).astype(data.v_template.dtype),
+        shapedirs=np.concatenate((directions, data.shapedirs[:, :, first:]), axis=2).astype(dtype),
         posedirs=None if data.posedirs is None else data.posedirs[:, :, :width],
-        J_template=J_template.astype(data.v_template.dtype),
-        J_shapedirs=np.concatenate((J_directions, _J_shapedirs(data)[:, :, first:]), axis=2).astype(data.v_template.dtype),
+        J_template=J_template.astype(dtype),
+        J_shapedirs=np.concatenate((J_directions, _J_shapedirs(data)[:, :, first:]), axis=2).astype(
+            data.v_template.dtype
+        ),
         coefficients=(("segment_scale", directions.shape[2]), *kept),
         vertex_ids=data.vertex_ids,
         anchors=data.anchors,
@@ -83,7 +85,9 @@ def _identity(data: BodyModelData, betas: np.ndarray | None) -> tuple[np.ndarray
     """Return vertices (V, 3) and joints (J, 3) of the identity in the rest pose, in float64."""
     values = np.zeros(0) if betas is None else np.asarray(betas, dtype=np.float64)
     if values.ndim != 1 or values.size > data.num_betas or not np.isfinite(values).all():
-        raise ValueError(f"betas: expected (n,) finite numbers, n <= {data.num_betas}, got {values.shape}; pass one identity")
+        raise ValueError(
+            f"betas: expected (n,) finite numbers, n <= {data.num_betas}, got {values.shape}; pass one identity"
+        )
     assert data.J_template is not None
     template = data.v_template + data.shapedirs[:, :, : values.size].astype(np.float64) @ values
     width = data.table_row.feature_width

@@ -23,7 +23,9 @@ def select_vertices(data: BodyModelData, ids: np.ndarray) -> BodyModelData:
     """
     ids = np.asarray(ids)
     if ids.ndim != 1 or ids.size == 0 or ids.dtype.kind not in "iu":
-        raise ValueError(f"ids: expected (N,) integers, N >= 1, got {ids.shape} {ids.dtype}; pass a flat list of vertex ids")
+        raise ValueError(
+            f"ids: expected (N,) integers, N >= 1, got {ids.shape} {ids.dtype}; pass a flat list of vertex ids"
+        )
     if ids.min() < 0 or ids.max() >= data.num_vertices:
         raise ValueError(f"ids: expected 0 to {data.num_vertices - 1}, got {ids.min()} to {ids.max()}; check the ids")
     position = np.full(data.num_vertices, -1)

@@ -28,6 +28,7 @@ class Skeleton:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        """Check the tree and the names."""
         if not self.parents or self.parents[0] != -1:
             raise ValueError(f"parents: expected -1 first, got {self.parents[:4]}; put the root joint first")
         for joint, parent in enumerate(self.parents[1:], start=1):
@@ -72,7 +73,7 @@ class Skeleton:
 
     @cached_property
     def mirror(self) -> tuple[int, ...]:
-        """For each joint its left-right counterpart by name (`left_` and `right_` swapped), itself where there is none."""
+        """For each joint its left-right counterpart by name (`left_`, `right_` swapped), itself where there is none."""
         swapped = []
         for joint, name in enumerate(self.names):
             other = swap_sides(name)

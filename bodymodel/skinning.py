@@ -32,7 +32,7 @@ class VertexBases(NamedTuple):
 
     def select(self, ids: Int[Tensor, "*set N"]) -> VertexBases:
         """Return the bases of the vertices `ids` of a set without batch; a batch of ids gives one set a sample."""
-        batch, count = ids.dim() - 1, ids.shape[-1]
+        batch = ids.dim() - 1
 
         def gather(columns: Tensor) -> Tensor:
             """Gather (..., V) to (*set, ..., N)."""
@@ -47,7 +47,7 @@ class VertexBases(NamedTuple):
         return VertexBases(gather_planes(template), gather_planes(shape), gather_planes(pose), gather(weights))
 
 
-def blend(coefficients: Float[Tensor, "*#batch K"], directions: Float[Tensor, "*set K N"]) -> Float[Tensor, "..."]:
+def blend(coefficients: Float[Tensor, "*#batch K"], directions: Float[Tensor, "*set K N"]) -> Float[Tensor, ...]:
     """Return the (*B, N) sum of directions weighted by coefficients.
 
     One set for the whole batch is one matrix product: `torch.matmul` would run a product a sample unless the rows
@@ -72,7 +72,7 @@ def skin_planes(
     weights: Float[Tensor, "*set J V"],
     rotations: Float[Tensor, "*#batch J 3 3"],
     translations: Float[Tensor, "*#batch J 3"],
-) -> Float[Tensor, "..."]:
+) -> Float[Tensor, ...]:
     """Do the work of `skin` on flat planes (*B, 3 V): blend the 3x4 transforms for each vertex, then apply them.
 
     Returns (*B, 3, V).
@@ -82,7 +82,7 @@ def skin_planes(
         rotations = rotations.expand(*batch, *rotations.shape[-3:])
         translations = translations.expand(*batch, *translations.shape[-2:])
     transforms = torch.cat((rotations, translations.unsqueeze(-1)), dim=-1).flatten(-2).transpose(-1, -2)
-    per_vertex = blend(transforms, weights if weights.dim() == 2 else weights.unsqueeze(-3))
+    per_vertex = blend(transforms, weights) if weights.dim() == 2 else transforms @ weights
     turn_x, turn_y, turn_z, shift = per_vertex.unflatten(-2, (3, 4)).unbind(-2)
     x, y, z = planes.unflatten(-1, (3, 1, weights.shape[-1])).unbind(-3)
     return torch.addcmul(torch.addcmul(torch.addcmul(shift, turn_x, x), turn_y, y), turn_z, z)

@@ -68,7 +68,9 @@ def synthetic_model(
     joints = _rest_joints(row.skeleton, random)
     weights, vertices = _skin_cloud(row.skeleton, joints, num_vertices, random)
     size = num_betas + num_expression
-    shapedirs = random.normal(0, 0.01, (num_vertices, 3, size)) + 0.02 * vertices[:, :, None] * random.normal(0, 1, size)
+    shapedirs = random.normal(0, 0.01, (num_vertices, 3, size)) + 0.02 * vertices[:, :, None] * random.normal(
+        0, 1, size
+    )
     regressor = _regressor(joints, vertices, random)
     return BodyModelData(
         family=family,
@@ -78,7 +80,9 @@ def synthetic_model(
         shapedirs=shapedirs,
         posedirs=_posedirs(row, num_vertices, num_betas, random) if pose_correctives else None,
         J_regressor=regressor,
-        coefficients=(("betas", num_betas), ("expression", num_expression)) if num_expression else (("betas", num_betas),),
+        coefficients=(("betas", num_betas), ("expression", num_expression))
+        if num_expression
+        else (("betas", num_betas),),
     )
 
 
