@@ -1,0 +1,199 @@
+"""Draw fitted people: a small rasteriser with soft light in NumPy, and the picture that is made of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+SKIN = np.array([0.71, 0.76, 0.83])
+# Towards each light in camera axes (x right, y down, z forward), and its strength: key, fill, rim.
+LIGHTS = ((np.array([-0.5, -0.7, -0.9]), 0.62), (np.array([0.9, -0.1, -0.5]), 0.20), (np.array([0.3, -0.6, 0.8]), 0.25))
+AMBIENT = 0.26
+SAMPLES = 3  # a pixel, in x and in y
+DETECTED, FITTED = "#e8590c", "#1864ab"
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person to draw; K keypoints, V vertices.
+
+    Attributes:
+        title: above the front view.
+        vertices: (V, 3) in camera axes, scaled to pixels: x and y are where the mesh lies in the image.
+        normals: (V, 3) in camera axes.
+        keypoints: (K, 2) detected, in pixels.
+        seen: (K,) whether each was detected.
+        fitted: (K, 2) keypoints of the body, in pixels.
+        bones: pairs of keypoints to connect.
+        from_right: whether the side view is from the image's right; else from its left.
+        image: (H, W, 3) from 0 to 1 to draw on, or None.
+    """
+
+    title: str
+    vertices: np.ndarray
+    normals: np.ndarray
+    keypoints: np.ndarray
+    seen: np.ndarray
+    fitted: np.ndarray
+    bones: Sequence[tuple[int, int]]
+    from_right: bool = True
+    image: np.ndarray | None = None
+
+
+def rasterise(vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Return an image (height, width, 4) of a mesh, with a z-buffer, smooth shading and soft edges.
+
+    Args:
+        vertices: (V, 3) x right and y down in pixels, z away from the viewer.
+        normals: (V, 3) unit vectors in the same axes.
+        faces: (F, 3).
+        width: of the image in pixels.
+        height: of the image in pixels.
+    """
+    size = np.array([width, height]) * SAMPLES
+    corners = vertices[faces] * SAMPLES
+    a, b, c = np.moveaxis(corners[..., :2] - 0.5, 1, 0)
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    # Counter-clockwise from outside is, with y down, a negative area for a face that looks at the viewer.
+    low = np.clip(np.ceil(np.minimum(np.minimum(a, b), c)), 0, size).astype(int)
+    high = np.clip(np.floor(np.maximum(np.maximum(a, b), c)) + 1, 0, size).astype(int)
+    spans = np.maximum(high - low, 0)
+    counts = np.where(area < 0, spans[:, 0] * spans[:, 1], 0)
+    # One row a pixel of each face's box.
+    face = np.repeat(np.arange(len(faces)), counts)
+    place = np.arange(len(face)) - np.repeat(np.cumsum(counts) - counts, counts)
+    pixel = low[face] + np.stack([place % spans[face, 0], place // spans[face, 0]], axis=1)
+
+    def doubled_area(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+        p, q = p[face], q[face]
+        return (q[:, 0] - p[:, 0]) * (pixel[:, 1] - p[:, 1]) - (q[:, 1] - p[:, 1]) * (pixel[:, 0] - p[:, 0])
+
+    weights = np.stack([doubled_area(b, c), doubled_area(c, a), doubled_area(a, b)], axis=1) / area[face, None]
+    inside = (weights >= 0).all(axis=1)
+    face, pixel, weights = face[inside], pixel[inside], weights[inside]
+    depth = (weights * corners[face, :, 2]).sum(axis=1)
+    nearest = np.argsort(-depth, kind="stable")  # the nearest is written last
+    winner = np.full(size.prod(), -1)
+    winner[pixel[nearest, 1] * size[0] + pixel[nearest, 0]] = nearest
+    shown = np.flatnonzero(winner >= 0)
+    winner = winner[shown]
+    normal = (weights[winner, :, None] * normals[faces[face[winner]]]).sum(axis=1)
+    buffer = np.zeros((size.prod(), 4))
+    buffer[shown, :3] = shade(normal)
+    buffer[shown, 3] = 1
+    image = buffer.reshape(height, SAMPLES, width, SAMPLES, 4).mean(axis=(1, 3))
+    image[..., :3] /= np.maximum(image[..., 3:], 1e-9)
+    return image
+
+
+def shade(normals: np.ndarray) -> np.ndarray:
+    """Return colours (N, 3) of a matt surface under `LIGHTS`."""
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    light = np.full(len(normals), AMBIENT)
+    for towards, strength in LIGHTS:
+        light += strength * np.clip(normals @ (towards / np.linalg.norm(towards)), 0, None)
+    return np.clip(light, 0, 1)[:, None] ** 0.8 * SKIN + np.clip(light - 0.7, 0, 1)[:, None] * 0.45
+
+
+def draw_people(people: Sequence[Person], faces: np.ndarray, path: str | Path, *, pixels: int = 620) -> None:
+    """Write a picture with a front and a side view of each person, two people a row.
+
+    Args:
+        people: at least one.
+        faces: (F, 3) of all of them.
+        path: of the .png file.
+        pixels: height of a view.
+    """
+    columns = min(2, len(people))
+    rows = -(-len(people) // columns)
+    dpi = 110
+    tall = 0.75 * pixels / dpi
+    figure, axes = plt.subplots(
+        rows,
+        2 * columns,
+        squeeze=False,
+        dpi=dpi,
+        figsize=(2 * columns * tall * 0.72, rows * tall + 0.75),
+        layout="constrained",
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, person in enumerate(people):
+        front, side = axes[i // columns, 2 * (i % columns) : 2 * (i % columns) + 2]
+        _draw_front(front, person, faces, pixels)
+        _draw_side(side, person, faces, pixels)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Return an image file as (H, W, 3) from 0 to 1.
+
+    Raises:
+        OSError: no such file, or none that can be read as an image.
+    """
+    pixels = plt.imread(path)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    return pixels[..., :3] / (255 if pixels.dtype == np.uint8 else 1)
+
+
+def _box(points: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return corner and size of a box, 3 wide to 4 tall at least, around the points."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    middle, size = (low + high) / 2, (high - low) * (1 + 2 * margin)
+    size = np.maximum(size, size[::-1] * (0.72, 1 / 0.72))
+    return middle - size / 2, size
+
+
+def _draw_mesh(
+    axis: Axes, vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray, box: tuple, pixels: int
+) -> None:
+    corner, size = box
+    zoom = pixels / size[1]
+    placed = (vertices - np.append(corner, 0)) * zoom
+    width, height = int(round(size[0] * zoom)), pixels
+    image = rasterise(placed, normals, faces, width, height)
+    axis.imshow(
+        image,
+        extent=(corner[0], corner[0] + size[0], corner[1] + size[1], corner[1]),
+        interpolation="antialiased",
+        zorder=2,
+    )
+    axis.set_xlim(corner[0], corner[0] + size[0])
+    axis.set_ylim(corner[1] + size[1], corner[1])
+
+
+def _draw_front(axis: Axes, person: Person, faces: np.ndarray, pixels: int) -> None:
+    box = _box(np.concatenate([person.vertices[:, :2], person.keypoints[person.seen]]), 0.06)
+    if person.image is not None:
+        height, width = person.image.shape[:2]
+        axis.imshow(person.image, extent=(0, width, height, 0), zorder=1)
+    _draw_mesh(axis, person.vertices, person.normals, faces, box, pixels)
+    for a, b in person.bones:
+        axis.plot(*person.fitted[[a, b]].T, color=FITTED, linewidth=1.8, solid_capstyle="round", zorder=3)
+    axis.plot([], [], color=FITTED, linewidth=1.8, label="fitted skeleton, projected")
+    seen = person.keypoints[person.seen]
+    axis.scatter(
+        *seen.T, s=26, color=DETECTED, edgecolors="white", linewidths=0.8, zorder=4, label="keypoints of the file"
+    )
+    axis.set_title(person.title, fontsize=11, loc="left")
+
+
+def _draw_side(axis: Axes, person: Person, faces: np.ndarray, pixels: int) -> None:
+    # The new x axis is along the old depth, and the new depth away from where the viewer now stands.
+    sign = 1.0 if person.from_right else -1.0
+    quarter = np.array([[0.0, 0.0, sign], [0.0, 1.0, 0.0], [-sign, 0.0, 0.0]])
+    vertices, normals = person.vertices @ quarter.T, person.normals @ quarter.T
+    _draw_mesh(axis, vertices, normals, faces, _box(vertices[:, :2], 0.06), pixels)
+    axis.set_title("from the side", fontsize=11, loc="left", color="0.35")
