@@ -134,7 +134,10 @@ def name_of(people: Keypoints2D, indices: list[int], i: int) -> str:
 def report(people: Keypoints2D, indices: list[int], solution: Solution) -> None:
     """Print the error of each person in pixels."""
     assert solution.residuals is not None
-    sizes = [(row[seen].amax(0) - row[seen].amin(0)).norm() for row, seen in zip(people.points, people.confidence > 0)]
+    sizes = [
+        (row[seen].amax(0) - row[seen].amin(0)).norm()
+        for row, seen in zip(people.points, people.confidence > 0, strict=True)
+    ]
     for i, (residuals, status) in enumerate(zip(solution.residuals, solution.status.tolist(), strict=True)):
         if status == Status.INVALID:
             print(f"{name_of(people, indices, i)}: not fitted, its keypoints do not span a box")

@@ -17,7 +17,9 @@ SKIN = np.array([0.71, 0.76, 0.83])
 # Towards each light in camera axes (x right, y down, z forward), and its strength: key, fill, rim.
 LIGHTS = ((np.array([-0.5, -0.7, -0.9]), 0.62), (np.array([0.9, -0.1, -0.5]), 0.20), (np.array([0.3, -0.6, 0.8]), 0.25))
 AMBIENT = 0.26
-SAMPLES = 3  # a pixel, in x and in y
+SAMPLES = 2  # a pixel, in x and in y
+DPI = 110
+SHAPE = 0.62  # width over height of a view
 DETECTED, FITTED = "#e8590c", "#1864ab"
 
 
@@ -90,7 +92,9 @@ def rasterise(vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray, widt
     buffer[shown, :3] = shade(normal)
     buffer[shown, 3] = 1
     image = buffer.reshape(height, SAMPLES, width, SAMPLES, 4).mean(axis=(1, 3))
-    image[..., :3] /= np.maximum(image[..., 3:], 1e-9)
+    covered = image[..., 3:]
+    # Transparent pixels have the mesh's colour too: resampling mixes them into the edges.
+    image[..., :3] = np.where(covered > 0, image[..., :3] / np.maximum(covered, 1e-9), 0.6 * SKIN)
     return image
 
 
@@ -114,14 +118,14 @@ def draw_people(people: Sequence[Person], faces: np.ndarray, path: str | Path, *
     """
     columns = min(2, len(people))
     rows = -(-len(people) // columns)
-    dpi = 110
-    tall = 0.75 * pixels / dpi
+    # Rendered a third larger than shown, which smooths the edges once more.
+    height = 0.75 * pixels / DPI
     figure, axes = plt.subplots(
         rows,
         2 * columns,
         squeeze=False,
-        dpi=dpi,
-        figsize=(2 * columns * tall * 0.72, rows * tall + 0.75),
+        dpi=DPI,
+        figsize=(2 * columns * (height * SHAPE + 0.1), rows * (height + 0.25) + 0.25),
         layout="constrained",
     )
     for axis in axes.flat:
@@ -149,10 +153,11 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def _box(points: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return corner and size of a box, 3 wide to 4 tall at least, around the points."""
+    """Return corner and size of a box, no narrower and no flatter than `SHAPE`, around the points."""
     low, high = points.min(axis=0), points.max(axis=0)
     middle, size = (low + high) / 2, (high - low) * (1 + 2 * margin)
-    size = np.maximum(size, size[::-1] * (0.72, 1 / 0.72))
+    width, height = size
+    size = np.array([max(width, height * SHAPE), max(height, width / SHAPE)])
     return middle - size / 2, size
 
 

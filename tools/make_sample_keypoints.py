@@ -33,8 +33,8 @@ WAVING = {
     },
 }
 PEOPLE = (
-    ([1.0, -0.6, 0.4], 62, (-0.85, 0.0, 0.2), WALKING, ("right_ear", "left_small_toe", "left_heel")),
-    ([-1.2, 0.5, 0.0], -14, (0.75, 0.0, 0.0), WAVING, ("right_small_toe",)),
+    ([-1.2, 0.5, 0.0], 40, (-0.7, 0.0, 0.0), WAVING, ("left_ear", "right_small_toe")),
+    ([1.0, -0.6, 0.4], -62, (0.75, 0.0, 0.2), WALKING, ("left_ear", "right_small_toe", "right_heel")),
 )
 
 
