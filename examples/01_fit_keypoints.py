@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,9 @@ MOST_DRAWN = 8
 HALF_TURN = torch.tensor([1.0, -1.0, -1.0])  # camera axes (y down, z forward) to those of glTF (y up, z backward)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Fit, and return the exit status: 2 with one line on stderr where the input is of no use."""
-    options = parse_options()
+    options = parse_options(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         people, indices = select_people(load_keypoints(options.keypoints), options.keypoints)
@@ -58,7 +59,7 @@ def main() -> int:
     return 0
 
 
-def parse_options() -> argparse.Namespace:
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keypoints", required=True, metavar="FILE", help="OpenPose (1.0 or later) or COCO .json")
@@ -68,7 +69,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--image", metavar="PATH", help="the image of the keypoints, to draw on")
     parser.add_argument("--focal", type=float, metavar="PIXELS", help="focal length, if known: fits with perspective")
     parser.add_argument("--steps", type=int, default=300, help="most steps of the fit (default: %(default)s)")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def select_people(people: Keypoints2D, path: str) -> tuple[Keypoints2D, list[int]]:
@@ -235,7 +236,7 @@ def draw(
         print(f"fit.png shows the {MOST_DRAWN} largest of {len(fitted)} people")
     pictures = [
         Person(
-            title=f"{name_of(people, indices, i)}: mean error {solution.residuals[i].nanmean():.1f} pixels",
+            title=f"{name_of(people, indices, i)}\nmean error {solution.residuals[i].nanmean():.1f} pixels",
             vertices=solid[i].numpy(),
             normals=normals[i].numpy(),
             keypoints=people.points[i].numpy(),

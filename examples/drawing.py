@@ -17,6 +17,7 @@ SKIN = np.array([0.71, 0.76, 0.83])
 # Towards each light in camera axes (x right, y down, z forward), and its strength: key, fill, rim.
 LIGHTS = ((np.array([-0.5, -0.7, -0.9]), 0.62), (np.array([0.9, -0.1, -0.5]), 0.20), (np.array([0.3, -0.6, 0.8]), 0.25))
 AMBIENT = 0.26
+PIXELS_AT_ONCE = 1_000_000  # bounds the memory where faces are large
 SAMPLES = 2  # a pixel, in x and in y
 DPI = 110
 SHAPE = 0.62  # width over height of a view
@@ -60,42 +61,46 @@ def rasterise(vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray, widt
         width: of the image in pixels.
         height: of the image in pixels.
     """
-    size = np.array([width, height]) * SAMPLES
-    corners = vertices[faces] * SAMPLES
-    a, b, c = np.moveaxis(corners[..., :2] - 0.5, 1, 0)
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    # Counter-clockwise from outside is, with y down, a negative area for a face that looks at the viewer.
-    low = np.clip(np.ceil(np.minimum(np.minimum(a, b), c)), 0, size).astype(int)
-    high = np.clip(np.floor(np.maximum(np.maximum(a, b), c)) + 1, 0, size).astype(int)
+    wide, tall = width * SAMPLES, height * SAMPLES
+    corners = vertices[faces] * SAMPLES - (0.5, 0.5, 0)
+    a, b, c = np.moveaxis(corners[..., :2], 1, 0)
+    area = _doubled_area(a, b, c)
+    low = np.clip(np.ceil(np.minimum(np.minimum(a, b), c)), 0, (wide, tall)).astype(int)
+    high = np.clip(np.floor(np.maximum(np.maximum(a, b), c)) + 1, 0, (wide, tall)).astype(int)
     spans = np.maximum(high - low, 0)
+    # Counter-clockwise from outside is, with y down, a negative area for a face that looks at the viewer.
     counts = np.where(area < 0, spans[:, 0] * spans[:, 1], 0)
-    # One row a pixel of each face's box.
-    face = np.repeat(np.arange(len(faces)), counts)
-    place = np.arange(len(face)) - np.repeat(np.cumsum(counts) - counts, counts)
-    pixel = low[face] + np.stack([place % spans[face, 0], place // spans[face, 0]], axis=1)
-
-    def doubled_area(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-        p, q = p[face], q[face]
-        return (q[:, 0] - p[:, 0]) * (pixel[:, 1] - p[:, 1]) - (q[:, 1] - p[:, 1]) * (pixel[:, 0] - p[:, 0])
-
-    weights = np.stack([doubled_area(b, c), doubled_area(c, a), doubled_area(a, b)], axis=1) / area[face, None]
-    inside = (weights >= 0).all(axis=1)
-    face, pixel, weights = face[inside], pixel[inside], weights[inside]
-    depth = (weights * corners[face, :, 2]).sum(axis=1)
-    nearest = np.argsort(-depth, kind="stable")  # the nearest is written last
-    winner = np.full(size.prod(), -1)
-    winner[pixel[nearest, 1] * size[0] + pixel[nearest, 0]] = nearest
-    shown = np.flatnonzero(winner >= 0)
-    winner = winner[shown]
-    normal = (weights[winner, :, None] * normals[faces[face[winner]]]).sum(axis=1)
-    buffer = np.zeros((size.prod(), 4))
-    buffer[shown, :3] = shade(normal)
-    buffer[shown, 3] = 1
+    depths, buffer = np.full(tall * wide, np.inf), np.zeros((tall * wide, 4))
+    group = np.cumsum(counts) // PIXELS_AT_ONCE
+    for faces_now in np.split(np.arange(len(faces)), np.flatnonzero(np.diff(group)) + 1):
+        # One row a pixel of each face's box.
+        face = np.repeat(faces_now, counts[faces_now])
+        place = np.arange(len(face)) - np.repeat(np.cumsum(counts[faces_now]) - counts[faces_now], counts[faces_now])
+        pixel = low[face] + np.stack([place % spans[face, 0], place // spans[face, 0]], axis=1)
+        corner = a[face], b[face], c[face]
+        weights = np.stack([_doubled_area(*corner[1:], pixel), _doubled_area(corner[2], corner[0], pixel)], axis=1)
+        weights = weights / area[face, None]
+        weights = np.concatenate([weights, 1 - weights.sum(axis=1, keepdims=True)], axis=1)
+        index = pixel[:, 1] * wide + pixel[:, 0]
+        depth = (weights * corners[face, :, 2]).sum(axis=1)
+        keep = np.flatnonzero((weights >= 0).all(axis=1) & (depth < depths[index]))
+        keep = keep[np.argsort(-depth[keep], kind="stable")]  # the nearest is written last
+        winner = np.full(tall * wide, -1)
+        winner[index[keep]] = keep
+        shown = np.flatnonzero(winner >= 0)
+        winner = winner[shown]
+        depths[shown] = depth[winner]
+        buffer[shown, :3] = shade((weights[winner, :, None] * normals[faces[face[winner]]]).sum(axis=1))
+        buffer[shown, 3] = 1
     image = buffer.reshape(height, SAMPLES, width, SAMPLES, 4).mean(axis=(1, 3))
     covered = image[..., 3:]
     # Transparent pixels have the mesh's colour too: resampling mixes them into the edges.
     image[..., :3] = np.where(covered > 0, image[..., :3] / np.maximum(covered, 1e-9), 0.6 * SKIN)
     return image
+
+
+def _doubled_area(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
 
 
 def shade(normals: np.ndarray) -> np.ndarray:
@@ -125,7 +130,7 @@ def draw_people(people: Sequence[Person], faces: np.ndarray, path: str | Path, *
         2 * columns,
         squeeze=False,
         dpi=DPI,
-        figsize=(2 * columns * (height * SHAPE + 0.1), rows * (height + 0.25) + 0.25),
+        figsize=(2 * columns * (height * SHAPE + 0.1), rows * (height + 0.4) + 0.25),
         layout="constrained",
     )
     for axis in axes.flat:
@@ -201,4 +206,4 @@ def _draw_side(axis: Axes, person: Person, faces: np.ndarray, pixels: int) -> No
     quarter = np.array([[0.0, 0.0, sign], [0.0, 1.0, 0.0], [-sign, 0.0, 0.0]])
     vertices, normals = person.vertices @ quarter.T, person.normals @ quarter.T
     _draw_mesh(axis, vertices, normals, faces, _box(vertices[:, :2], 0.06), pixels)
-    axis.set_title("from the side", fontsize=11, loc="left", color="0.35")
+    axis.set_title("\nfrom the side", fontsize=11, loc="left", color="0.35")
