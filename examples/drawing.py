@@ -20,6 +20,7 @@ AMBIENT = 0.26
 PIXELS_AT_ONCE = 1_000_000  # bounds the memory where faces are large
 SAMPLES = 2  # a pixel, in x and in y
 DPI = 110
+MARGIN = 0.05
 SHAPE = 0.62  # width over height of a view
 DETECTED, FITTED = "#e8590c", "#1864ab"
 
@@ -136,12 +137,10 @@ def draw_people(people: Sequence[Person], faces: np.ndarray, path: str | Path, *
     for axis in axes.flat:
         axis.axis("off")
     for i, person in enumerate(people):
-        front, side = axes[i // columns, 2 * (i % columns) : 2 * (i % columns) + 2]
-        _draw_front(front, person, faces, pixels)
-        _draw_side(side, person, faces, pixels)
+        _draw_person(axes[i // columns, 2 * (i % columns) : 2 * (i % columns) + 2], person, faces, pixels)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.1)
     plt.close(figure)
 
 
@@ -157,53 +156,51 @@ def read_image(path: str | Path) -> np.ndarray:
     return pixels[..., :3] / (255 if pixels.dtype == np.uint8 else 1)
 
 
-def _box(points: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return corner and size of a box, no narrower and no flatter than `SHAPE`, around the points."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    middle, size = (low + high) / 2, (high - low) * (1 + 2 * margin)
-    width, height = size
-    size = np.array([max(width, height * SHAPE), max(height, width / SHAPE)])
-    return middle - size / 2, size
-
-
-def _draw_mesh(
-    axis: Axes, vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray, box: tuple, pixels: int
-) -> None:
-    corner, size = box
-    zoom = pixels / size[1]
-    placed = (vertices - np.append(corner, 0)) * zoom
-    width, height = int(round(size[0] * zoom)), pixels
-    image = rasterise(placed, normals, faces, width, height)
-    axis.imshow(
-        image,
-        extent=(corner[0], corner[0] + size[0], corner[1] + size[1], corner[1]),
-        interpolation="antialiased",
-        zorder=2,
-    )
-    axis.set_xlim(corner[0], corner[0] + size[0])
-    axis.set_ylim(corner[1] + size[1], corner[1])
-
-
-def _draw_front(axis: Axes, person: Person, faces: np.ndarray, pixels: int) -> None:
-    box = _box(np.concatenate([person.vertices[:, :2], person.keypoints[person.seen]]), 0.06)
-    if person.image is not None:
-        height, width = person.image.shape[:2]
-        axis.imshow(person.image, extent=(0, width, height, 0), zorder=1)
-    _draw_mesh(axis, person.vertices, person.normals, faces, box, pixels)
-    for a, b in person.bones:
-        axis.plot(*person.fitted[[a, b]].T, color=FITTED, linewidth=1.8, solid_capstyle="round", zorder=3)
-    axis.plot([], [], color=FITTED, linewidth=1.8, label="fitted skeleton, projected")
-    seen = person.keypoints[person.seen]
-    axis.scatter(
-        *seen.T, s=26, color=DETECTED, edgecolors="white", linewidths=0.8, zorder=4, label="keypoints of the file"
-    )
-    axis.set_title(person.title, fontsize=11, loc="left")
-
-
-def _draw_side(axis: Axes, person: Person, faces: np.ndarray, pixels: int) -> None:
+def _draw_person(axes: Sequence[Axes], person: Person, faces: np.ndarray, pixels: int) -> None:
+    """Draw the front view, then the side view at the same scale."""
+    front, side = axes
     # The new x axis is along the old depth, and the new depth away from where the viewer now stands.
     sign = 1.0 if person.from_right else -1.0
     quarter = np.array([[0.0, 0.0, sign], [0.0, 1.0, 0.0], [-sign, 0.0, 0.0]])
-    vertices, normals = person.vertices @ quarter.T, person.normals @ quarter.T
-    _draw_mesh(axis, vertices, normals, faces, _box(vertices[:, :2], 0.06), pixels)
-    axis.set_title("\nfrom the side", fontsize=11, loc="left", color="0.35")
+    turned, turned_normals = person.vertices @ quarter.T, person.normals @ quarter.T
+    seen = person.keypoints[person.seen]
+    framed = np.concatenate([person.vertices[:, :2], seen])
+    middle, width, height = _frame(framed)
+    side_middle, side_width, side_height = _frame(turned[:, :2])
+    height = (1 + 2 * MARGIN) * max(height, side_height, max(width, side_width) / SHAPE)
+    if person.image is not None:
+        front.imshow(person.image, extent=(0, person.image.shape[1], person.image.shape[0], 0), zorder=1)
+    _draw_mesh(front, person.vertices, person.normals, faces, middle, height, pixels)
+    _draw_mesh(side, turned, turned_normals, faces, np.array([side_middle[0], middle[1]]), height, pixels)
+    for a, b in person.bones:
+        front.plot(*person.fitted[[a, b]].T, color=FITTED, linewidth=1.8, solid_capstyle="round", zorder=3)
+    front.plot([], [], color=FITTED, linewidth=1.8, label="fitted skeleton, projected")
+    style = {"color": DETECTED, "edgecolors": "white", "linewidths": 0.8, "zorder": 4}
+    front.scatter(*seen.T, s=26, label="keypoints of the file", **style)
+    front.set_title(person.title, fontsize=11, loc="left")
+    side.set_title("\nfrom the side", fontsize=11, loc="left", color="0.35")
+
+
+def _frame(points: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Return middle, width and height of the box around points (N, 2)."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (low + high) / 2, high[0] - low[0], high[1] - low[1]
+
+
+def _draw_mesh(
+    axis: Axes,
+    vertices: np.ndarray,
+    normals: np.ndarray,
+    faces: np.ndarray,
+    middle: np.ndarray,
+    height: float,
+    pixels: int,
+) -> None:
+    """Draw what lies in a view `height` high about `middle`."""
+    left, top = middle - (height * SHAPE / 2, height / 2)
+    right, bottom = middle + (height * SHAPE / 2, height / 2)
+    placed = (vertices - (left, top, 0)) * (pixels / height)
+    image = rasterise(placed, normals, faces, round(pixels * SHAPE), pixels)
+    axis.imshow(image, extent=(left, right, bottom, top), interpolation="antialiased", zorder=2)
+    axis.set_xlim(left, right)
+    axis.set_ylim(bottom, top)
