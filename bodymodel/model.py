@@ -229,7 +229,11 @@ class BodyModel(nn.Module):
     def _exactly(self, stage: Callable[..., _Result], *inputs: Any) -> _Result:
         """Run a stage with autocast kept out: millimetres are lost in half precision, and the arguments are small."""
         device = self.v_template.device.type
-        if not torch.is_autocast_enabled(device):
+        try:
+            casting = torch.is_autocast_enabled(device)
+        except RuntimeError:  # a device that knows no autocast, such as meta
+            casting = False
+        if not casting:
             return stage(*inputs)
         with torch.autocast(device, enabled=False):
             return stage(*inputs)
@@ -265,6 +269,8 @@ class BodyModel(nn.Module):
         return posed.transpose(-1, -2), joints
 
     def _blend_shape(self, given: Arguments, template: Tensor, directions: Tensor) -> Tensor:
+        if not given.coefficients:
+            return template.clone()  # the caller may write into what it gets, and the template is ours
         for start, value in given.coefficients:
             template = add_blend(template, value, directions.narrow(-2, start, value.shape[-1]))
         return template

@@ -255,7 +255,9 @@ def test_the_built_in_body_is_the_oracles():
 
 @pytest.mark.parametrize("per_axis", (False, True))
 def test_a_segment_scale_body_is_the_oracles(per_axis):
-    model = BodyModel(segment_scale_model(synthetic_model(num_vertices=VERTICES), per_axis=per_axis), dtype=torch.float64)
+    model = BodyModel(
+        segment_scale_model(synthetic_model(num_vertices=VERTICES), per_axis=per_axis), dtype=torch.float64
+    )
     arguments = random_arguments(model.data)
     if per_axis:
         arguments["segment_scale"] = arguments["segment_scale"].unflatten(-1, (24, 3))

@@ -107,7 +107,7 @@ def segment_frame(joint, parents, joints):
 
 
 def segment_scaled(vertices, joints, weights, parents, scale):
-    """Return vertices and joints of a rest body whose segments are scaled about their joints, one or three numbers each.
+    """Return vertices and joints of a rest body with each segment scaled about its joint, by one or three numbers.
 
     J'_c = J'_p + S_p (J_c - J_p), v' = sum_j w_j (S_j (v - J_j) + J'_j), S_j = Q_j diag(s_j) Q_j^T.
     """

@@ -19,7 +19,7 @@ def gradient(f, x, step=1e-5):
 
 
 def assert_right_to_second_order(f, x, tolerance=1e-5, directions=3):
-    """Check gradient and Hessian-vector products of a number-valued `f` at `x` (float64) against central differences."""
+    """Check gradient and Hessian-vector products of a number-valued `f` at `x` against central differences."""
     assert x.dtype == torch.float64
     x = x.detach().requires_grad_()
 

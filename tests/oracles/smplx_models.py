@@ -1,4 +1,4 @@
-"""The same random arrays as smplx models: smplx reads what it can from memory, and the rest from the files it expects."""
+"""The same random arrays as smplx models: from memory where smplx can, else from the files that it expects."""
 
 import pickle
 import warnings
