@@ -92,7 +92,7 @@ class BodyModel(nn.Module):
         if posedirs.shape[2] > width:
             # STAR's last corrective is driven by betas[1] alone: to the vertices, but not to the joints, it is shape.
             shapedirs = shapedirs.astype(np.float64)
-            shapedirs[:, :, 1] += posedirs[:, :, width]
+            shapedirs[:, :, self._signature.coefficients["betas"][0] + 1] += posedirs[:, :, width]
         constant("v_template", data.v_template)
         constant("lbs_weights", data.lbs_weights)
         self.register_buffer("faces", torch.tensor(data.faces, device=device), persistent=False)
