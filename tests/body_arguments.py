@@ -50,3 +50,13 @@ def sample(arguments, index):
 def to(arguments, dtype):
     """Return the arguments in another floating type."""
     return {name: value.to(dtype) for name, value in arguments.items()}
+
+
+def pose_arguments(axis_angles, data):
+    """Return the pose arguments for axis-angle vectors (*B, J, 3) of all joints."""
+    arguments, start = {}, 0
+    for part in data.table_row.parts:
+        values = torch.as_tensor(axis_angles)[..., start : start + part.count, :]
+        arguments[part.name] = values.squeeze(-2) if part.single else values
+        start += part.count
+    return arguments
