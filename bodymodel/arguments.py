@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from ..geometry import matrix_to_quaternion_wxyz, to_matrix
 from ..geometry.axis_angle import axis_angle_to_matrix_and_bend, axis_angle_to_quaternion_wxyz
 from ..geometry.checks import broadcast_batches, expect_finite, expect_shape
+from .data import ARGUMENTS as SHAPE_ARGUMENTS
 from .families import FAMILIES, Family
 
 Rotation = Literal["axis_angle", "matrix", "rotation_6d", "quaternion_wxyz"]
@@ -22,7 +23,6 @@ ROTATION_SHAPES: dict[str, tuple[int, ...]] = {
     "rotation_6d": (6,),
     "quaternion_wxyz": (4,),
 }
-COEFFICIENTS = ("betas", "expression", "segment_scale")
 POSES = tuple(dict.fromkeys(part.name for family in FAMILIES.values() for part in family.parts))
 
 
@@ -170,7 +170,7 @@ class Signature:
         return value
 
     def _refuse(self, name: str) -> NoReturn:
-        if name not in COEFFICIENTS and name not in POSES:
+        if name not in SHAPE_ARGUMENTS and name not in POSES:
             raise TypeError(f"{name}: expected an argument of a body model, got an unknown name; check its spelling")
         has = ", ".join((*self.coefficients, *self.row.part_names, "transl"))
         raise ValueError(
@@ -180,7 +180,7 @@ class Signature:
 
 def refuse_stage(stage: str, arguments: Mapping[str, Any], *, shape: bool) -> None:
     """Raise ValueError where a stage was given shape arguments (`shape` true), or any others (false)."""
-    names = ", ".join(n for n, value in arguments.items() if value is not None and (n in COEFFICIENTS) == shape)
+    names = ", ".join(n for n, value in arguments.items() if value is not None and (n in SHAPE_ARGUMENTS) == shape)
     if names:
         raise ValueError(f"{names}: expected no such argument in {stage}(), got {names}; give it to the other stage")
 

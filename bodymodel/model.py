@@ -91,13 +91,15 @@ class BodyModel(nn.Module):
         shapedirs = data.shapedirs
         if posedirs.shape[2] > width:
             # STAR's last corrective is driven by betas[1] alone: to the vertices, but not to the joints, it is shape.
-            shapedirs = shapedirs.copy()
-            shapedirs[:, :, 1] += posedirs[:, :, width]
+            shapedirs = shapedirs.astype(np.float64)
+            shapedirs[:, :, self._signature.coefficients["betas"][0] + 1] += posedirs[:, :, width]
         constant("v_template", data.v_template)
         constant("lbs_weights", data.lbs_weights)
         self.register_buffer("faces", torch.tensor(data.faces, device=device), persistent=False)
         # Planes of the vertices, then bones, then joints: one product shapes all, a few columns the bones alone.
-        bones, bone_directions = (bones_of(joints, data.skeleton) for joints in (data.J_template, data.J_shapedirs))
+        # Bones are differences, so they are taken in double precision.
+        J_bases = (data.J_template.astype(np.float64), data.J_shapedirs.astype(np.float64))
+        bones, bone_directions = (bones_of(joints, data.skeleton) for joints in J_bases)
         template = (data.v_template.T, bones, data.J_template)
         constant("_rest_template", np.concatenate([part.reshape(-1) for part in template]))
         flat = (_rows_of_planes(shapedirs), _rows(bone_directions), _rows(data.J_shapedirs))
@@ -227,7 +229,11 @@ class BodyModel(nn.Module):
     def _exactly(self, stage: Callable[..., _Result], *inputs: Any) -> _Result:
         """Run a stage with autocast kept out: millimetres are lost in half precision, and the arguments are small."""
         device = self.v_template.device.type
-        if not torch.is_autocast_enabled(device):
+        try:
+            casting = torch.is_autocast_enabled(device)
+        except RuntimeError:  # a device that knows no autocast, such as meta
+            casting = False
+        if not casting:
             return stage(*inputs)
         with torch.autocast(device, enabled=False):
             return stage(*inputs)
@@ -263,6 +269,8 @@ class BodyModel(nn.Module):
         return posed.transpose(-1, -2), joints
 
     def _blend_shape(self, given: Arguments, template: Tensor, directions: Tensor) -> Tensor:
+        if not given.coefficients:
+            return template.clone()  # the caller may write into what it gets, and the template is ours
         for start, value in given.coefficients:
             template = add_blend(template, value, directions.narrow(-2, start, value.shape[-1]))
         return template
