@@ -249,4 +249,5 @@ def draw(
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # the products of a few people are so small that threads only wait for each other
     sys.exit(main())
