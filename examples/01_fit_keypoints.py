@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 LEAST_KEYPOINTS = 6
-MOST_DRAWN = 8
+MOST_DRAWN, MOST_MESHES = 8, 50
 HALF_TURN = torch.tensor([1.0, -1.0, -1.0])  # camera axes (y down, z forward) to those of glTF (y up, z backward)
 
 
@@ -39,23 +40,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        people, indices = select_people(load_keypoints(options.keypoints), options.keypoints)
+        people, places = select_people(load_keypoints(options.keypoints), options.keypoints)
         image = None if options.image is None else read_image(options.image)
+        if image is not None:
+            people = replace(people, image_sizes=torch.tensor([image.shape[1::-1]]).float().expand(len(people), 2))
         data = open_body(options.detail) if options.model is None else load_body_model(options.model)
-        camera = None if options.focal is None else pinhole(options.focal, people, image)
-        model = BodyModel(data)
-        regressor = KeypointRegressor(people.keypoint_set, data)
+        model, camera = BodyModel(data), None if options.focal is None else pinhole(options.focal, people)
         solution = fit(model, people, camera, options.steps)
+        names = [f"person {place + 1}" for place in places]
+        if people.image_ids is not None:
+            names = [f"{name} of image {image_id}" for name, image_id in zip(names, people.image_ids, strict=True)]
+        largest = report(names, people, solution)
+        if not largest:
+            raise ValueError(
+                f"{options.keypoints}: expected a person to fit, got keypoints without extent; check the file"
+            )
+        save_numbers(options.out / "fit.npz", places, people, solution)
+        save_meshes(options.out / "fit.glb", sorted(largest[:MOST_MESHES]), names, model, people, solution)
+        draw(options.out / "fit.png", sorted(largest[:MOST_DRAWN]), names, model, people, solution, image)
     except (OSError, ValueError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
-    fitted = (solution.status != Status.INVALID).nonzero().flatten()
-    report(people, indices, solution)
-    save_numbers(options.out / "fit.npz", people, indices, solution)
-    if len(fitted):
-        save_meshes(options.out / "fit.glb", model, people, indices, solution, fitted)
-        draw(options.out / "fit.png", model, regressor, people, indices, solution, fitted, image)
-    print(f"written to {options.out}: {', '.join(sorted(path.name for path in options.out.glob('fit.*')))}")
+    print(f"written to {options.out}: fit.glb, fit.npz, fit.png")
+    for file, most in (("fit.png", MOST_DRAWN), ("fit.glb", MOST_MESHES)):
+        if len(largest) > most:
+            print(f"{file} has the {most} largest of {len(largest)} people")
     return 0
 
 
@@ -75,36 +84,29 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def select_people(people: Keypoints2D, path: str) -> tuple[Keypoints2D, list[int]]:
     """Return the people with enough visible keypoints, and their places in the file, from 0."""
     enough = (people.confidence > 0).sum(-1) >= LEAST_KEYPOINTS
-    indices = enough.nonzero().flatten().tolist()
-    for i in (~enough).nonzero().flatten().tolist():
-        print(f"person {i + 1}: left out, fewer than {LEAST_KEYPOINTS} visible keypoints")
-    if not indices:
+    places = enough.nonzero().flatten().tolist()
+    if not places:
         raise ValueError(
-            f"{path}: expected at least one person with {LEAST_KEYPOINTS} visible keypoints, got {len(people)} people "
-            "without; choose another frame"
+            f"{path}: expected at least one person with {LEAST_KEYPOINTS} visible keypoints, "
+            f"got {len(people)} people and none; choose another frame"
         )
+    for place in (~enough).nonzero().flatten().tolist():
+        print(f"person {place + 1}: left out, fewer than {LEAST_KEYPOINTS} visible keypoints")
     return Keypoints2D(
-        people.points[indices],
-        people.confidence[indices],
+        people.points[places],
+        people.confidence[places],
         people.keypoint_set,
-        None if people.image_ids is None else tuple(people.image_ids[i] for i in indices),
-        None if people.image_sizes is None else people.image_sizes[indices],
-    ), indices
+        None if people.image_ids is None else tuple(people.image_ids[place] for place in places),
+        None if people.image_sizes is None else people.image_sizes[places],
+    ), places
 
 
-def sizes_of_images(people: Keypoints2D, image: np.ndarray | None = None) -> Tensor:
-    """Return width and height (P, 2) of each person's image; unknown ones are (0, 0)."""
-    if image is not None:
-        return torch.tensor([image.shape[1], image.shape[0]], dtype=torch.float32).expand(len(people), 2)
-    return torch.zeros(len(people), 2) if people.image_sizes is None else people.image_sizes
-
-
-def pinhole(focal: float, people: Keypoints2D, image: np.ndarray | None) -> PerspectiveCamera:
+def pinhole(focal: float, people: Keypoints2D) -> PerspectiveCamera:
     """Return a camera a person, of known focal length, whose axis goes through the middle of the image."""
-    sizes = sizes_of_images(people, image)
-    if not bool((sizes > 0).all()):
+    sizes = people.image_sizes
+    if sizes is None or not bool((sizes > 0).all()):
         raise ValueError("--focal: expected an image of known size, got keypoints alone; give --image too")
-    if focal <= 0:
+    if not focal > 0:
         raise ValueError(f"--focal: expected pixels above 0, got {focal:g}; give the focal length in pixels")
     count = len(people)
     return PerspectiveCamera(
@@ -115,7 +117,7 @@ def pinhole(focal: float, people: Keypoints2D, image: np.ndarray | None) -> Pers
 def fit(model: BodyModel, people: Keypoints2D, camera: PerspectiveCamera | None, steps: int) -> Solution:
     """Fit all people at once, with a progress bar."""
     with tqdm(total=steps, desc=f"fitting {len(people)} of {people.keypoint_set}", unit="step") as bar:
-        return fit_keypoints(
+        solution = fit_keypoints(
             model,
             people.points,
             people.confidence,
@@ -124,49 +126,41 @@ def fit(model: BodyModel, people: Keypoints2D, camera: PerspectiveCamera | None,
             steps=steps,
             callback=lambda step, _: bar.update(step - bar.n),
         )
+        bar.total = bar.n  # it stops early once everyone has converged
+    return solution
 
 
-def name_of(people: Keypoints2D, indices: list[int], i: int) -> str:
-    """Return what to call person `i` of those fitted: its place in the file, from 1, and its image if known."""
-    image = "" if people.image_ids is None else f" of image {people.image_ids[i]}"
-    return f"person {indices[i] + 1}{image}"
-
-
-def report(people: Keypoints2D, indices: list[int], solution: Solution) -> None:
-    """Print the error of each person in pixels."""
+def report(names: Sequence[str], people: Keypoints2D, solution: Solution) -> list[int]:
+    """Print the error of each person in pixels, and return those that were fitted, the largest first."""
     assert solution.residuals is not None
-    sizes = [
-        (row[seen].amax(0) - row[seen].amin(0)).norm()
-        for row, seen in zip(people.points, people.confidence > 0, strict=True)
-    ]
-    for i, (residuals, status) in enumerate(zip(solution.residuals, solution.status.tolist(), strict=True)):
-        if status == Status.INVALID:
-            print(f"{name_of(people, indices, i)}: not fitted, its keypoints do not span a box")
+    sizes = {}
+    for i, (name, residuals) in enumerate(zip(names, solution.residuals, strict=True)):
+        if solution.status[i] == Status.INVALID:
+            print(f"{name}: not fitted, its keypoints do not span a box")
             continue
-        seen = residuals[residuals.isfinite()]
+        points, errors = people.points[i][people.confidence[i] > 0], residuals[residuals.isfinite()]
+        sizes[i] = float((points.amax(0) - points.amin(0)).norm())
         print(
-            f"{name_of(people, indices, i)}: mean error {seen.mean():.1f} pixels over {len(seen)} keypoints, "
-            f"largest {seen.max():.1f}, of a person {sizes[i]:.0f} pixels across"
+            f"{name}: mean error {errors.mean():.1f} pixels over {len(errors)} keypoints, "
+            f"largest {errors.max():.1f}, of a person {sizes[i]:.0f} pixels across"
         )
+    return sorted(sizes, key=lambda i: -sizes[i])
 
 
-def save_numbers(path: Path, people: Keypoints2D, indices: list[int], solution: Solution) -> None:
+def save_numbers(path: Path, places: Sequence[int], people: Keypoints2D, solution: Solution) -> None:
     """Write parameters, camera and residuals as plain arrays: `model(**params)` gives the bodies again."""
-    arrays: dict[str, Tensor] = {**solution.params, "keypoints": people.points, "confidence": people.confidence}
     assert solution.camera is not None and solution.residuals is not None
-    for name, value in solution.camera._asdict().items():
-        if value is not None:
-            arrays[f"camera_{name}"] = value
-    arrays |= {"residuals": solution.residuals, "status": solution.status}
-    texts = {"keypoint_set": people.keypoint_set}
+    tensors = {**solution.params, "keypoints": people.points, "confidence": people.confidence}
+    tensors |= {f"camera_{name}": value for name, value in solution.camera._asdict().items() if value is not None}
+    tensors |= {"residuals": solution.residuals, "status": solution.status}
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    arrays |= {"person": np.array(places), "keypoint_set": np.array(people.keypoint_set)}
     if people.image_ids is not None:
-        texts["image_ids"] = [str(name) for name in people.image_ids]
-    np.savez_compressed(
-        path, person=np.array(indices), **{name: value.numpy() for name, value in arrays.items()}, **texts
-    )
+        arrays["image_ids"] = np.array([str(image_id) for image_id in people.image_ids])
+    np.savez_compressed(path, **arrays)
 
 
-def full_cameras(people: Keypoints2D, solution: Solution) -> PerspectiveCamera:
+def full_camera(people: Keypoints2D, solution: Solution) -> PerspectiveCamera:
     """Return a pinhole camera a person that shows all of an image's people in one space.
 
     A weak-perspective camera knows no distance. The focal length of an unknown camera is taken as the diagonal of the
@@ -175,81 +169,85 @@ def full_cameras(people: Keypoints2D, solution: Solution) -> PerspectiveCamera:
     if isinstance(solution.camera, PerspectiveCamera):
         return solution.camera
     assert isinstance(solution.camera, WeakPerspectiveCamera)
-    sizes = sizes_of_images(people)
-    sizes = torch.where((sizes > 0).all(-1, keepdim=True), sizes, people.points.flatten(0, 1).amax(0).clamp(min=1))
+    sizes = people.points.flatten(0, 1).amax(0).clamp(min=1).expand(len(people), 2)
+    if people.image_sizes is not None:
+        sizes = torch.where((people.image_sizes > 0).all(-1, keepdim=True), people.image_sizes, sizes)
     return weak_to_perspective(solution.camera, focal=default_focal(sizes), center=sizes / 2)
 
 
+def select(solution: Solution, ids: Sequence[int]) -> dict[str, Tensor]:
+    """Return the model's arguments for some of the people."""
+    return {name: value[list(ids)] for name, value in solution.params.items()}
+
+
 def save_meshes(
-    path: Path, model: BodyModel, people: Keypoints2D, indices: list[int], solution: Solution, fitted: Tensor
+    path: Path, ids: Sequence[int], names: Sequence[str], model: BodyModel, people: Keypoints2D, solution: Solution
 ) -> None:
-    """Write all bodies as one .glb in metres, y up, seen from the camera at the origin; images lie side by side."""
-    out = model(**solution.params)
-    vertices = full_cameras(people, solution).to_camera(out.vertices)[fitted] * HALF_TURN
+    """Write bodies as one .glb in metres, y up, the camera at the origin; several images stand side by side."""
+    camera = PerspectiveCamera(
+        *(None if field is None else field[list(ids)] for field in full_camera(people, solution))
+    )
+    vertices = camera.to_camera(model(**select(solution, ids)).vertices) * HALF_TURN
     normals = vertex_normals(vertices, model.faces)
-    scene, start, image_before, right = trimesh.Scene(), 0.0, None, 0.0
-    for i, person in enumerate(fitted.tolist()):
-        image = None if people.image_ids is None else people.image_ids[person]
-        if image != image_before:
-            same = [
-                k for k, other in enumerate(fitted.tolist()) if people.image_ids and people.image_ids[other] == image
-            ]
-            start, image_before = right - float(vertices[same][..., 0].min()) + 0.5, image
-        placed = vertices[i] + torch.tensor([start, 0.0, 0.0])
-        right = max(right, float(placed[:, 0].max()))
-        mesh = trimesh.Trimesh(placed.numpy(), model.data.faces, vertex_normals=normals[i].numpy(), process=False)
-        material = trimesh.visual.material.PBRMaterial(
-            baseColorFactor=(181, 194, 212, 255), metallicFactor=0.0, roughnessFactor=0.7
-        )
+    images = [None if people.image_ids is None else people.image_ids[i] for i in ids]
+    if len(set(images)) > 1:
+        right = 0.0
+        for image in dict.fromkeys(images):
+            same = [k for k, other in enumerate(images) if other == image]
+            vertices[same] += torch.tensor([right - float(vertices[same][..., 0].min()), 0.0, 0.0])
+            right = float(vertices[same][..., 0].max()) + 0.5
+    material = trimesh.visual.material.PBRMaterial(
+        baseColorFactor=(181, 194, 212, 255), metallicFactor=0.0, roughnessFactor=0.7
+    )
+    scene = trimesh.Scene()
+    for i, body, outward in zip(ids, vertices.numpy(), normals.numpy(), strict=True):
+        mesh = trimesh.Trimesh(body, model.data.faces, vertex_normals=outward, process=False)
         mesh.visual = trimesh.visual.TextureVisuals(material=material)
-        scene.add_geometry(mesh, node_name=name_of(people, indices, person))
+        scene.add_geometry(mesh, node_name=names[i])
     scene.export(path, include_normals=True)
 
 
 def draw(
     path: Path,
+    ids: Sequence[int],
+    names: Sequence[str],
     model: BodyModel,
-    regressor: KeypointRegressor,
     people: Keypoints2D,
-    indices: list[int],
     solution: Solution,
-    fitted: Tensor,
     image: np.ndarray | None,
 ) -> None:
-    """Draw the people, the largest ones if they are many."""
+    """Draw some of the people from the front and from the side."""
     assert solution.camera is not None and solution.residuals is not None
-    out = model(**solution.params)
-    pixels = solution.camera.project(out.vertices)
-    skeleton = solution.camera.project(model.keypoints(regressor, **solution.params))
-    if isinstance(solution.camera, PerspectiveCamera):
-        seen, scale = solution.camera.to_camera(out.vertices), solution.camera.focal.mean(-1)
-        scale = scale / seen[..., 2].mean(-1)
+    camera = type(solution.camera)(*(None if field is None else field[list(ids)] for field in solution.camera))
+    out = model(**select(solution, ids))
+    regressor = KeypointRegressor(people.keypoint_set, model.data)
+    skeleton = camera.project(model.keypoints(regressor, **select(solution, ids)))
+    bones = [pair for pair in keypoint_set(people.keypoint_set).bones if bool(regressor.valid[list(pair)].all())]
+    # Vertices as the image shows them, with a depth in pixels that keeps their proportions.
+    if isinstance(camera, PerspectiveCamera):
+        depth = camera.to_camera(out.vertices)[..., 2:]
+        depth = depth * camera.focal.mean(-1)[:, None, None] / depth.mean(-2, keepdim=True)
     else:
-        seen, scale = out.vertices, solution.camera.scale
-    # The depth of each vertex in pixels, as far as the person is from the camera on average.
-    solid = torch.cat([pixels, scale[:, None, None] * seen[..., 2:]], dim=-1)
+        depth = out.vertices[..., 2:] * camera.scale[:, None, None]
+    solid = torch.cat([camera.project(out.vertices), depth], dim=-1)
     normals = vertex_normals(solid, model.faces)
-    forward = out.joint_rotations[:, 0, 0, 2]
-    extent = (pixels.amax(-2) - pixels.amin(-2)).norm(dim=-1)
-    largest = sorted(fitted.tolist(), key=lambda i: -extent[i])[:MOST_DRAWN]
-    if len(largest) < len(fitted):
-        print(f"fit.png shows the {MOST_DRAWN} largest of {len(fitted)} people")
     pictures = [
         Person(
-            title=f"{name_of(people, indices, i)}\nmean error {solution.residuals[i].nanmean():.1f} pixels",
-            vertices=solid[i].numpy(),
-            normals=normals[i].numpy(),
+            title=f"{names[i]}\nmean error {solution.residuals[i].nanmean():.1f} pixels",
+            vertices=solid[k].numpy(),
+            normals=normals[k].numpy(),
             keypoints=people.points[i].numpy(),
             seen=(people.confidence[i] > 0).numpy(),
-            fitted=skeleton[i].numpy(),
-            bones=[pair for pair in keypoint_set(people.keypoint_set).bones if regressor.valid[list(pair)].all()],
-            from_right=bool(forward[i] >= 0),
+            fitted=skeleton[k].numpy(),
+            bones=bones,
+            from_right=bool(out.joint_rotations[k, 0, 0, 2] >= 0),
             image=image,
         )
-        for i in sorted(largest)
+        for k, i in enumerate(ids)
     ]
     draw_people(pictures, model.data.faces, path)
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # the products of a few people are so small that threads only wait for each other
     sys.exit(main())
