@@ -16,7 +16,7 @@ def arrays_for_speed(data: BodyModelData) -> dict[str, np.ndarray]:
 
     Returns:
         rest_template (3 V + 6 J,), rest_directions (S, 3 V + 6 J), pose_directions (P, 3 V) with P = 0 where the model
-        has no pose correctives, weights (J, V), and still (1, 3), the axis-angle of a joint that does not turn.
+        has no pose correctives, and weights (J, V).
     """
     assert data.J_template is not None and data.J_shapedirs is not None
     width = data.table_row.feature_width
@@ -35,7 +35,6 @@ def arrays_for_speed(data: BodyModelData) -> dict[str, np.ndarray]:
         "rest_directions": np.concatenate(directions, axis=1),
         "pose_directions": _planes(posedirs[:, :, :width]),
         "weights": data.lbs_weights.T.copy(),
-        "still": np.zeros((1, 3)),
     }
 
 

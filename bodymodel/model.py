@@ -20,6 +20,7 @@ from .arguments import (
     local_rotations,
     match_dtype,
     refuse_stage,
+    rotation_constants,
 )
 from .buffers import arrays_for_speed
 from .data import BodyModelData
@@ -90,6 +91,8 @@ class BodyModel(nn.Module):
         tables = kinematic_tables(data.skeleton, dtype=dtype, device=torch.device(device) if device else None)
         for name, table in zip(KinematicTables._fields, tables, strict=True):
             self.register_buffer(f"_tree_{name}", table, persistent=False)
+        for name, constant in rotation_constants(dtype, torch.device(device) if device else None).items():
+            self.register_buffer(f"_{name}", constant, persistent=False)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -229,7 +232,7 @@ class BodyModel(nn.Module):
     def _joints(self, given: Arguments) -> Tensor:
         constants = self._constants
         bones = self._shape_lever(given, self._J)
-        local, _ = local_rotations(given.parts, given.rotation, self._row, constants["_still"])
+        local, _ = local_rotations(given.parts, given.rotation, self._row, constants)
         tree = constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
         joints = chain_joints(local, bones, *tree)
         return joints if given.transl is None else joints + given.transl.unsqueeze(-2)
@@ -285,7 +288,7 @@ class BodyModel(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return posed vertices (*B, 3, V), posed joints (*B, J, 3), and joint rotations in the batch of the poses."""
         constants = self._constants
-        local, feature = local_rotations(given.parts, given.rotation, self._row, constants["_still"])
+        local, feature = local_rotations(given.parts, given.rotation, self._row, constants)
         if self._has_correctives:
             planes = planes + blend(feature, pose_directions)
         tree = constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
