@@ -102,7 +102,7 @@ class BodyModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Floating type of the buffers."""
-        return self.v_template.dtype
+        return self._constants["v_template"].dtype
 
     @property
     def device(self) -> torch.device:
@@ -211,7 +211,7 @@ class BodyModel(nn.Module):
 
     def _exactly(self, stage: Callable[..., _Result], *inputs: Any) -> _Result:
         """Run a stage with autocast kept out: millimetres are lost in half precision, and the arguments are small."""
-        device = self.v_template.device.type
+        device = self._constants["v_template"].device.type
         try:
             casting = torch.is_autocast_enabled(device)
         except RuntimeError:  # a device that knows no autocast, such as meta
