@@ -214,6 +214,23 @@ class BodyModel(nn.Module):
         vertices, joints = self._exactly(self._subset, regressor.vertex_ids, given)
         return regressor(joints, vertices)
 
+    def vertices_and_joints(
+        self, ids: Int[Tensor, "*set N"], **arguments: Unpack[BodyArguments]
+    ) -> tuple[Float[Tensor, "*batch N 3"], Float[Tensor, "*batch J 3"]]:
+        """Return some posed vertices and all posed joints, computing no other vertex.
+
+        Args:
+            ids: (N,) vertices for all samples, or with a batch: one set a sample.
+            **arguments: those of `forward`.
+
+        Returns:
+            vertices (*B, N, 3) in the order of `ids` and joints (*B, J, 3), metres.
+        """
+        batch = expect_shape("ids", ids, "N")
+        given = self._signature.read(arguments, self.dtype)
+        broadcast_batches({"ids": batch} | given.batches)
+        return self._exactly(self._subset, ids, given)
+
     def select_vertices(self, ids: Int[Tensor, " N"]) -> BodyModel:
         """Return a model of the vertices `ids` in that order, with the same joints and the faces among them."""
         data = select_vertices(self.data, ids.detach().cpu().numpy())
