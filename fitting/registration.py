@@ -1,9 +1,9 @@
-"""Register a body to dense image-to-surface correspondences and keypoints, from the T-pose."""
+"""Register bodies to dense image-to-surface correspondences and keypoints."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,20 +13,22 @@ from ..bodymodel import BodyModel, KeypointRegressor
 from ..bodymodel.limits import LimitBox, default_joint_limits
 from ..cameras import WeakPerspectiveCamera
 from ..geometry import axis_angle_to_matrix, gram_schmidt, matrix_to_axis_angle
-from ..geometry.checks import expect_shape
+from ..geometry.checks import broadcast_batches, expect_shape
 from .correspondences import Correspondences
 from .minimise import minimise
-from .registration_terms import Registration, Term, default_terms
+from .registration_flips import try_depth_flips
+from .registration_problem import Observations, Problem, normalise
+from .registration_start import start_from_rest
+from .registration_terms import Term, default_terms
 from .relaxed import relaxed_pose
 from .solution import Solution, Status
 
-STIFF_SHARE = 0.25
-"""Share of the steps that the stiff stage takes; none from a previous solution."""
-SETTLED = 2e-3
-"""A registration has settled when its energy falls by less than this in 25 steps."""
-LEARNING_RATES = {"log_scale": 0.03, "translation": 0.02, "matrix": 0.05, "segment_scale": 0.02}
-TORSO = ("pelvis", "spine1", "spine2", "spine3", "left_collar", "right_collar")
-REWEIGHTINGS = 5
+# Share of the steps, stiffness, and outlier error (share of the person's size) of each stage: find the view and the
+# rough pose stiffly, release, try mirrored limbs, refine.
+STIFF, RELEASE, FLIP, REFINE = (0.2, 1.0, 0.5), (0.25, 0.0, 0.1), (0.25, 0.0, 0.1), (0.3, 0.0, 0.05)
+TOLERANCE = 2e-3
+# Of lr, by unknown.
+RATES = {"body_pose": 0.5, "matrix": 0.5, "log_scale": 0.3, "translation": 0.2, "segment_scale": 0.2}
 
 
 def register_surface(
@@ -39,119 +41,240 @@ def register_surface(
     depths: Float[Tensor, "*batch K"] | None = None,
     init: Solution | None = None,
     terms: Mapping[str, Term] | None = None,
+    regressor: KeypointRegressor | None = None,
     limits: LimitBox | None = None,
-    steps: int = 300,
+    steps: int | None = None,
     lr: float = 0.1,
     callback: Callable[[int, int], None] | None = None,
     throw: bool = False,
 ) -> Solution:
-    """TODO."""
-    batch = expect_shape("correspondences.pixels", correspondences.pixels, "N", 2)
-    count = correspondences.pixels.shape[-2]
-    like = model.v_template
-    flat = batch.numel()
-    faces = correspondences.surface.faces.expand(*batch, count).reshape(flat, count)
-    barycentric = correspondences.surface.barycentric.expand(*batch, count, 3).reshape(flat, count, 3).to(like)
-    pixels = correspondences.pixels.reshape(flat, count, 2).to(like)
-    weight = correspondences.weight.expand(*batch, count).reshape(flat, count).to(like)
-    regressor = None
-    ids = model.faces[faces].flatten(-2)
-    K = 0
-    kp = like.new_zeros(flat, 0, 2)
-    conf = like.new_zeros(flat, 0)
-    if keypoints is not None:
+    """Find shape, pose and camera of people from dense correspondences, with keypoints and their depths if there are.
+
+    A stiff first stage finds the view, starting from the T-pose; then pose and shape are released, mirrored limbs are
+    tried, and the rest of the steps refine. A model made by `segment_scale_model` fits segment scales and needs no
+    statistics of shape; any other fits betas.
+
+    Args:
+        model: any body model with a `body_pose`.
+        correspondences: surface points (*B, N), pixels (*B, N, 2) and weights (*B, N). A point of weight 0 has no say.
+        keypoints: (*B, K, 2) pixels.
+        confidence: (*B, K) from 0 to 1; default: all 1.
+        keypoint_set: which points the keypoints are, needed with them (or `regressor`).
+        depths: (*B, K) depths of the keypoints along the optical axis, metres, up to a common shift; NaN: unknown.
+        init: a previous solution for the same samples to start from.
+        terms: of the energy; default: `default_terms()`.
+        regressor: makes the keypoints from the body, in place of `KeypointRegressor(keypoint_set, model.data)`.
+        limits: of the joints; default: `default_joint_limits`.
+        steps: of Adam over all stages; default: 300, or 100 from `init`.
+        lr: step size of Adam.
+        callback: called after each step with its number, from 1, and the number of steps.
+        throw: raise ValueError unless every sample converged.
+
+    Returns:
+        A solution whose `params` go straight into the model (betas or segment_scale, global_orient, body_pose, transl,
+        axis-angle) and whose `camera` is weak-perspective in pixels; the body is in camera axes and transl is zero.
+        `residuals` (*B, N) are the distances of the surface points in pixels, NaN at weight 0. A sample with nothing
+        visible, or with NaN or infinity at a visible point, comes back at its start with `Status.INVALID`.
+
+    Raises:
+        ValueError: shapes that do not fit, faces out of range, keypoints without a set, a model without body_pose.
+
+    Source: Yoshiyasu and Gamez 2019, "Learning Body Shape and Pose from Dense Correspondences", sections 3 and 4; its
+    weights are not published, and the robust data terms and the mirrored limbs are ours.
+
+    Example:
+        >>> import torch
+        >>> from physique.bodymodel import BodyModel, SurfacePoints, open_body
+        >>> model = BodyModel(open_body("low"))
+        >>> surface = SurfacePoints(torch.arange(0, 3900, 50), torch.full((78, 3), 1 / 3))
+        >>> pixels = 100 * model.points(surface)[:, :2] * torch.tensor([1.0, -1.0]) + 112
+        >>> seen = Correspondences(surface, pixels, torch.ones(78))
+        >>> register_surface(model, seen, steps=60).params["body_pose"].shape
+        torch.Size([23, 3])
+    """
+    if "body_pose" not in model.data.table_row.part_names:
+        raise ValueError(f"model: expected a model with body_pose, got {model.data.family}; use a full body")
+    if keypoints is not None and regressor is None:
+        if keypoint_set is None:
+            raise ValueError("keypoint_set: expected a name with keypoints, got None; say which points they are")
         regressor = KeypointRegressor(keypoint_set, model.data, dtype=model.dtype, device=model.device)
-        K = len(regressor.names)
-        kp = keypoints.reshape(flat, K, 2).to(like)
-        conf = confidence.expand(*batch, K).reshape(flat, K).to(like) * regressor.valid
-        ids = torch.cat((regressor.vertex_ids.expand(flat, -1), ids), -1)
-    n = ids.shape[-1] - 3 * count
-    allp = torch.cat((pixels, kp), -2)
-    allw = torch.cat((weight, conf), -1)
-    middle = torch.stack([p[w > 0].median(0).values for p, w in zip(allp, allw)])
-    size = torch.stack([4 * (p[w > 0] - m).norm(dim=-1).median() for p, w, m in zip(allp, allw, middle)])
-    norm = lambda x: (x - middle.unsqueeze(-2)) / size[:, None, None]
-    pix, kpn = norm(pixels), norm(kp)
+    seen, batch = _observe(model, correspondences, keypoints, confidence, depths, regressor)
     joints = next(part.count for part in model.data.table_row.parts if part.name == "body_pose")
-    scales = bool(model.data.count("segment_scale"))
-    name = "segment_scale" if scales else "betas"
-    ncoef = model.data.count(name)
-    relaxed = relaxed_pose(model.skeleton, joints, like=like)
-    limits = limits or default_joint_limits(joints, dtype=like.dtype, device=like.device)
-    terms = dict(default_terms() if terms is None else terms)
+    like = model.v_template
+    ids = model.faces[seen.faces].flatten(-2)
+    if regressor is not None:
+        ids = torch.cat((regressor.vertex_ids.expand(len(ids), -1), ids), dim=-1)
+    problem = Problem(
+        model,
+        model.vertex_bases(ids),
+        regressor if keypoints is not None else None,
+        seen,
+        limits or default_joint_limits(joints, dtype=like.dtype, device=like.device),
+        relaxed_pose(model.skeleton, joints, like=like),
+        dict(default_terms() if terms is None else terms),
+    )
+    total = (300 if init is None else 100) if steps is None else steps
+    start = start_from_rest(problem) if init is None else _resume(problem, init, batch)
+    solved = _solve(problem, start, total, lr, callback, fresh=init is None)
+    solution = _report(problem, solved, start, batch)
+    return solution.check() if throw else solution
 
-    def body(p: dict[str, Tensor], outlier: float) -> Registration:
-        turn = gram_schmidt(p["matrix"])
-        v, j = model.vertices_and_joints(
-            ids, global_orient=turn, body_pose=axis_angle_to_matrix(p["body_pose"]), rotation="matrix", **{name: p[name]}
-        )
-        points = (v[:, n:].unflatten(-2, (-1, 3)) * barycentric.unsqueeze(-1)).sum(-2)
-        k3 = regressor(j, v[:, :n]) if regressor is not None else v[:, :0]
-        project = lambda x: p["log_scale"].exp()[:, None, None] * x[..., :2] + p["translation"].unsqueeze(-2)
-        return Registration(
-            j, points, project(points), pix, weight, k3, project(k3), kpn, conf, depths, p["body_pose"], p["matrix"],
-            p[name], model.skeleton, limits, relaxed, scales, outlier,
-        )
 
-    def energy(stiff: float, outlier: float):
-        def loss(p):
-            state = body(p, outlier)
-            return sum(t.stiff**stiff * t.weight**(1-stiff) * t.value(state) for t in terms.values())
-        return loss
-
-    rest = model.points(type(correspondences.surface)(faces, barycentric))
-    owner = model.lbs_weights[model.faces[faces][..., 0]].argmax(-1)
-    torso = torch.tensor([float(x in TORSO) for x in model.skeleton.names])[owner]
-    A, shift = _affine(rest, pix, weight * (0.02 + torso))
-    R, s = _orthographic(A)
-    p0 = {
-        "matrix": R,
-        "log_scale": s.log(),
-        "translation": shift,
-        "body_pose": like.new_zeros(flat, joints, 3),
-        name: like.new_ones(flat, ncoef) if scales else like.new_zeros(flat, ncoef),
+def _observe(
+    model: BodyModel,
+    correspondences: Correspondences,
+    keypoints: Tensor | None,
+    confidence: Tensor | None,
+    depths: Tensor | None,
+    regressor: KeypointRegressor | None,
+) -> tuple[Observations, torch.Size]:
+    """Check shapes, flatten the batch to (B,), and normalise."""
+    surface, pixels, weight = correspondences
+    like = model.v_template
+    batch = expect_shape("correspondences.pixels", pixels, "N", 2)
+    count = pixels.shape[-2]
+    shapes = {
+        "correspondences.surface.faces": expect_shape("correspondences.surface.faces", surface.faces, count),
+        "correspondences.surface.barycentric": expect_shape(
+            "correspondences.surface.barycentric", surface.barycentric, count, 3
+        ),
+        "correspondences.weight": expect_shape("correspondences.weight", weight, count),
     }
-    root = model.joints()[0]
-    p0["translation"] = shift + s[:, None] * ((R @ root)[:, :2] - root[:2])
-    rates = {k: LEARNING_RATES.get(k, lr) for k in p0}
-    rates["body_pose"] = lr / 2
-    fade = lambda t: 1.0 if t < 0.5 else 0.55 + 0.45 * __import__("math").cos(6.2831853 * (t - 0.5))
-    import os
-    plan = eval(os.environ.get("PLAN", "[(1.0,4.0,.25),(0.5,2.0,.25),(0.0,1.0,.5)]"))
-    cur = p0
-    hist = 0
-    for stiff, out, share in plan:
-        b = minimise(energy(stiff, out*float(os.environ.get("OUT",".05"))), cur, steps=round(share * steps), lr=rates, tolerance=SETTLED, schedule=fade)
-        cur = b.params
-        hist += b.steps
-    a = b._replace(steps=hist - b.steps)
-    q = b.params
-    register_surface.debug = (lambda pp, cam_s, cam_t, R: energy(0.0, plan[-1][1]*float(os.environ.get("OUT",".05")))({"matrix": R, "log_scale": (cam_s/size).log(), "translation": (cam_t-middle)/size[:,None], "body_pose": pp["body_pose"], name: pp[name]}), b.loss, lambda pp, cam_s, cam_t, R: {k: t.weight*t.value(body({"matrix": R, "log_scale": (cam_s/size).log(), "translation": (cam_t-middle)/size[:,None], "body_pose": pp["body_pose"], name: pp[name]}, .05)) for k,t in terms.items()})
-    sc = q["log_scale"].exp() * size
-    tr = q["translation"] * size[:, None] + middle
+    size = 0 if keypoints is None or regressor is None else len(regressor.names)
+    if keypoints is None:
+        keypoints, confidence, depths = like.new_zeros(0, 2), like.new_zeros(0), like.new_zeros(0)
+    else:
+        shapes["keypoints"] = expect_shape("keypoints", keypoints, size, 2)
+    confidence = like.new_ones(size) if confidence is None else confidence
+    depths = like.new_full((size,), torch.nan) if depths is None else depths
+    shapes["confidence"] = expect_shape("confidence", confidence, size)
+    shapes["depths"] = expect_shape("depths", depths, size)
+    if broadcast_batches({"correspondences.pixels": batch, **shapes}) != batch:
+        listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items() if len(shape) > len(batch))
+        raise ValueError(f"correspondences.pixels: expected the largest batch, got {tuple(batch)} beside {listed}; expand it")
+    faces = surface.faces.expand(*batch, count)
+    if faces.numel() and not (0 <= int(faces.min()) and int(faces.max()) < len(model.faces)):
+        raise ValueError(
+            f"correspondences.surface.faces: expected 0 to {len(model.faces) - 1}, got {int(faces.min())} to "
+            f"{int(faces.max())}; these points belong to another mesh"
+        )
+
+    def flat(value: Tensor, *event: int) -> Tensor:
+        return value.detach().to(like).expand(*batch, *event).reshape(batch.numel(), *event)
+
+    sight = flat(confidence, size)
+    if regressor is not None:
+        sight = sight * regressor.valid.to(sight)
+    return (
+        normalise(
+            faces.to(like.device).reshape(batch.numel(), count),
+            flat(surface.barycentric, count, 3),
+            flat(pixels, count, 2),
+            flat(weight, count),
+            flat(keypoints, size, 2),
+            sight,
+            flat(depths, size),
+        ),
+        batch,
+    )
+
+
+def _solve(
+    problem: Problem,
+    unknowns: dict[str, Tensor],
+    steps: int,
+    lr: float,
+    callback: Callable[[int, int], None] | None,
+    *,
+    fresh: bool,
+) -> Solution:
+    """Take all stages, or with `fresh` false only the last."""
+    taken, histories = 0, []
+
+    def stage(start: dict[str, Tensor], stiffness: float, outlier: float, budget: int) -> Solution:
+        nonlocal taken
+        before = taken
+        report = None if callback is None else lambda step, _: callback(before + step, steps)
+        rates = {name: lr * RATES.get(name, 1.0) for name in start}
+        solved = minimise(
+            lambda p: problem.energy(p, stiffness, outlier),
+            start,
+            steps=budget,
+            lr=rates,
+            schedule=_fade,
+            tolerance=TOLERANCE,
+            callback=report,
+        )
+        taken += solved.steps
+        histories.append(solved.history if solved.loss.dim() == 1 else solved.history[:, 0])
+        return solved
+
+    if not fresh:
+        return stage(unknowns, REFINE[1], REFINE[2], steps)
+    for share, stiffness, outlier in (STIFF, RELEASE):
+        unknowns = stage(unknowns, stiffness, outlier, round(share * steps)).params
+    budget = round(FLIP[0] * steps)
+    unknowns = try_depth_flips(problem, unknowns, FLIP[2], lambda start: stage(start, FLIP[1], FLIP[2], budget))
+    refined = stage(unknowns, REFINE[1], REFINE[2], steps - round(STIFF[0] * steps) - round(RELEASE[0] * steps) - budget)
+    return refined._replace(steps=taken, history=torch.cat(histories))
+
+
+def _fade(progress: float) -> float:
+    """Return the factor on the step size: constant for half of a stage, then down to a tenth."""
+    return 1.0 if progress < 0.5 else 0.55 + 0.45 * math.cos(2 * math.pi * (progress - 0.5))
+
+
+def _resume(problem: Problem, init: Solution, batch: torch.Size) -> dict[str, Tensor]:
+    """Return the unknowns (B, ...) of a previous solution."""
+    shape, seen, like = problem.shape_argument, problem.seen, problem.model.v_template
+    names = (shape, "global_orient", "body_pose", "transl")
+    if any(name not in init.params for name in names) or not isinstance(init.camera, WeakPerspectiveCamera):
+        raise ValueError(
+            f"init: expected a solution with {', '.join(names)} and a WeakPerspectiveCamera, got "
+            f"{', '.join(init.params)} and {type(init.camera).__name__}; pass a solution of the same kind of model"
+        )
+    if init.params["transl"].shape[:-1] != batch:
+        raise ValueError(
+            f"init: expected batch {tuple(batch)}, got {tuple(init.params['transl'].shape[:-1])}; "
+            "pass a solution of the same samples"
+        )
+    params = {name: init.params[name].detach().to(like).flatten(0, len(batch) - 1) if batch else init.params[name].detach().to(like).unsqueeze(0) for name in names}
+    scale = init.camera.scale.detach().to(like).reshape(-1) / seen.size
+    shift = (init.camera.translation.detach().to(like).reshape(-1, 2) - seen.middle) / seen.size.unsqueeze(-1)
+    return {
+        "matrix": axis_angle_to_matrix(params["global_orient"]),
+        "body_pose": params["body_pose"],
+        shape: params[shape],
+        "log_scale": scale.clamp(min=1e-6).log(),
+        "translation": shift + scale.unsqueeze(-1) * params["transl"][:, :2],
+    }
+
+
+def _report(problem: Problem, solved: Solution, start: dict[str, Tensor], batch: torch.Size) -> Solution:
+    """Turn a solution in unknowns (B, ...) into one in the model's arguments and the caller's batch."""
+    seen = problem.seen
+
+    def valid(value: Tensor) -> Tensor:
+        return seen.valid.view(-1, *(1,) * (value.dim() - 1))
+
+    unknowns = {name: torch.where(valid(value), value, start[name]) for name, value in solved.params.items()}
+    body = problem.body(unknowns, 1.0)
+    error = (body.projected - body.pixels).norm(dim=-1) * seen.size.unsqueeze(-1)
     params = {
-        name: q[name],
-        "global_orient": matrix_to_axis_angle(gram_schmidt(q["matrix"])),
-        "body_pose": q["body_pose"],
-        "transl": torch.zeros_like(q["translation"][:, :1]).expand(-1, 3),
+        problem.shape_argument: unknowns[problem.shape_argument],
+        "global_orient": matrix_to_axis_angle(gram_schmidt(unknowns["matrix"])),
+        "body_pose": unknowns["body_pose"],
+        "transl": torch.zeros_like(unknowns["matrix"][..., 0]),
     }
-    return Solution(params, b.loss, a.steps + b.steps, b.status, b.history, WeakPerspectiveCamera(sc, tr))
-
-
-def _affine(points: Tensor, pixels: Tensor, weight: Tensor):
-    w = weight
-    for _ in range(REWEIGHTINGS):
-        h = torch.cat((points, torch.ones_like(points[..., :1])), -1)
-        hw = h * w.unsqueeze(-1)
-        M = hw.mT @ h + 1e-4 * w.sum(-1)[:, None, None] * torch.diag(h.new_tensor([1, 1, 1, 0.0]))
-        sol = torch.linalg.solve(M, hw.mT @ pixels)
-        r2 = (h @ sol - pixels).square().sum(-1)
-        w = weight / (1 + r2 / 0.05**2).square()
-    return sol[:, :3].mT, sol[:, 3]
-
-
-def _orthographic(A: Tensor):
-    U, S, Vh = torch.linalg.svd(A, full_matrices=False)
-    two = U @ Vh
-    third = torch.linalg.cross(two[:, 0], two[:, 1])
-    return torch.cat((two, third.unsqueeze(-2)), -2), S.mean(-1)
+    scale = unknowns["log_scale"].exp() * seen.size
+    shift = unknowns["translation"] * seen.size.unsqueeze(-1) + seen.middle
+    residuals = torch.where(seen.weight > 0, error, torch.nan)
+    return Solution(
+        {name: value.reshape(*batch, *value.shape[1:]) for name, value in params.items()},
+        solved.loss.reshape(batch),
+        solved.steps,
+        torch.where(seen.valid, solved.status, int(Status.INVALID)).reshape(batch),
+        solved.history.reshape(len(solved.history), *batch),
+        WeakPerspectiveCamera(scale.reshape(batch), shift.reshape(*batch, 2)),
+        residuals.reshape(*batch, residuals.shape[-1]),
+    )

@@ -23,7 +23,7 @@ from .relaxed import RelaxedPose
 class Registration(NamedTuple):
     """What a term sees: the body as it stands and what it is compared with, for samples (*B,).
 
-    Image quantities are in units of the person's size, so that weights do not depend on the image.
+    Image quantities are moved and scaled so that a person's size is about 1: weights do not depend on the image.
 
     Attributes:
         joints: (*B, J, 3) in camera axes, metres.
@@ -35,15 +35,15 @@ class Registration(NamedTuple):
         projected_keypoints: (*B, K, 2).
         target_keypoints: (*B, K, 2).
         confidence: (*B, K).
-        depths: (*B, K) of the keypoints relative to their mean, metres, NaN where unknown; None without depths.
+        depths: (*B, K) known depths of the keypoints up to a common shift, metres; NaN where unknown.
         body_pose: (*B, n, 3) axis-angle.
         matrix: (*B, 3, 3) free global matrix, before Gram-Schmidt.
-        shape: (*B, S) betas, or (*B, J[, 3]) segment scales.
+        betas: (*B, S), or None for a model with segment scales.
+        segment_scale: (*B, J) or (*B, J, 3), or None for a model with betas.
+        outlier: image error at which a point's pull fades (Geman-McClure): wide at first, narrow in the end.
         skeleton: parents and names of the joints.
         limits: of the joints.
         relaxed: resting pose and stiffness.
-        scales: whether `shape` holds segment scales.
-        outlier: image error at which a point's pull fades (Geman-McClure): wide at first, narrow in the end.
     """
 
     joints: Tensor
@@ -55,15 +55,15 @@ class Registration(NamedTuple):
     projected_keypoints: Tensor
     target_keypoints: Tensor
     confidence: Tensor
-    depths: Tensor | None
+    depths: Tensor
     body_pose: Tensor
     matrix: Tensor
-    shape: Tensor
+    betas: Tensor | None
+    segment_scale: Tensor | None
+    outlier: float
     skeleton: Skeleton
     limits: LimitBox
     relaxed: RelaxedPose
-    scales: bool
-    outlier: float
 
 
 class Term(NamedTuple):
@@ -84,76 +84,79 @@ class Term(NamedTuple):
         return f"Term(weight={self.weight:g}, stiff={self.stiff:g}, value={name})"
 
 
-def default_terms() -> dict[str, Term]:
-    """Return the terms of `register_surface` by name, each with its weight: Yoshiyasu and Gamez's five, and three more.
+ERROR_UNIT = 0.01
+"""Image errors are counted in this share of the person's size."""
+DEPTH_UNIT = 0.03
+"""Depth errors are counted in this many metres."""
+SCALE_UNIT = 0.1
+"""Deviations of segment scales from 1 are counted in this unit."""
 
-    Change a weight with `terms["dense"]._replace(weight=...)`, drop a term with `del`, add one of your own with
-    `terms["name"] = Term(weight, stiff, function)`. Data terms are robust and count squared errors in units of 1 % of
-    the person's size.
+
+def default_terms() -> dict[str, Term]:
+    """Return the terms of `register_surface` by name: the five of Yoshiyasu and Gamez 2019, and what goes with them.
+
+    Change a weight with `terms["dense"] = terms["dense"]._replace(weight=2.0)`, drop a term with `del`, add one of your
+    own with `terms["name"] = Term(weight, stiff, function)`. The data terms are robust.
 
     Example:
         >>> terms = default_terms()
-        >>> terms["height"] = Term(10.0, 10.0, lambda body: (body.joints[..., 0, 2] - 0.1).square())
-        >>> terms["height"].weight
-        10.0
+        >>> terms["level"] = Term(50.0, 50.0, lambda body: (body.joints[..., 1, 1] - body.joints[..., 2, 1]).square())
+        >>> terms["level"].weight
+        50.0
     """
     return {
         "dense": Term(1.0, 1.0, dense),
         "keypoints": Term(0.3, 0.3, keypoints),
         "depths": Term(1.0, 1.0, depths),
         "scale_smoothness": Term(100.0, 1000.0, scale_smoothness),
-        "shape": Term(0.3, 3.0, shape),
-        "joint_angles": Term(0.5, 50.0, joint_angles),
+        "shape": Term(0.5, 5.0, shape),
+        "joint_angles": Term(10.0, 50.0, joint_angles),
         "joint_limits": Term(100.0, 100.0, joint_limits),
         "determinant": Term(1.0, 1.0, determinant),
     }
 
 
-ERROR_UNIT = 0.01
-"""Image errors are counted in this share of the person's size."""
-OUTLIER = 0.05
-"""An image error of this share of the person's size has half of its full pull."""
-DEPTH_UNIT = 0.03
-"""Depth errors are counted in this many metres."""
-
-
 def dense(body: Registration) -> Tensor:
-    """Return the robust mean squared distance of the surface points in the image."""
-    loss = dense_correspondence_loss(body.projected, body.pixels, body.weight, penalty="geman_mcclure", sigma=body.outlier)
-    return body.weight.shape[-1] * loss / ERROR_UNIT**2
+    """Return the robust squared distances of the surface points in the image, summed."""
+    mean = dense_correspondence_loss(
+        body.projected, body.pixels, body.weight, penalty="geman_mcclure", sigma=body.outlier
+    )
+    return body.weight.sum(-1) * mean / ERROR_UNIT**2
 
 
 def keypoints(body: Registration) -> Tensor:
-    """Return the robust mean squared distance of the keypoints in the image."""
-    loss = reprojection_loss(
+    """Return the robust squared distances of the keypoints in the image, summed."""
+    mean = reprojection_loss(
         body.projected_keypoints, body.target_keypoints, body.confidence, penalty="geman_mcclure", sigma=body.outlier
     )
-    return body.confidence.sum(-1) * loss / ERROR_UNIT**2
+    return body.confidence.sum(-1) * mean / ERROR_UNIT**2
 
 
 def depths(body: Registration) -> Tensor:
-    """Return the squared error of the keypoints' depths, relative to their mean."""
-    if body.depths is None:
-        return torch.zeros_like(body.matrix[..., 0, 0])
+    """Return the squared errors of the keypoints' depths relative to their mean, summed."""
+    return depth_errors(body).sum(-1)
+
+
+def depth_errors(body: Registration) -> Tensor:
+    """Return the squared error (*B, K) of each keypoint's depth, relative to the mean of those that are known."""
     known = ~body.depths.isnan()
-    target = torch.where(known, body.depths, 0)
-    count = known.sum(-1, keepdim=True).clamp(min=1)
-    depth = torch.where(known, body.keypoints[..., 2], 0)
-    error = (depth - depth.sum(-1, keepdim=True) / count) - (target - target.sum(-1, keepdim=True) / count)
-    return torch.where(known, error, 0).square().sum(-1) / DEPTH_UNIT**2
+    error = torch.where(known, body.keypoints[..., 2] - torch.where(known, body.depths, 0), 0)
+    mean = error.sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp(min=1)
+    return torch.where(known, error - mean, 0).square() / DEPTH_UNIT**2
 
 
 def scale_smoothness(body: Registration) -> Tensor:
     """Return the squared differences of segment scales between neighbours; zero for a model with betas."""
-    if not body.scales:
-        return torch.zeros_like(body.matrix[..., 0, 0])
-    return scale_smoothness_loss(body.shape, body.skeleton.parents)
+    if body.segment_scale is None:
+        return _zero(body)
+    return scale_smoothness_loss(body.segment_scale, body.skeleton.parents)
 
 
 def shape(body: Registration) -> Tensor:
-    """Return the squared betas, or the squared segment scales minus 1 in units of 10 %."""
-    deviation = (body.shape - 1) / 0.1 if body.scales else body.shape
-    return deviation.flatten(body.matrix.dim() - 2).square().sum(-1)
+    """Return the squared betas, or the squared deviations of segment scales from 1."""
+    if body.segment_scale is not None:
+        return ((body.segment_scale - 1) / SCALE_UNIT).square().flatten(body.matrix.dim() - 2).sum(-1)
+    return _zero(body) if body.betas is None else body.betas.square().sum(-1)
 
 
 def joint_angles(body: Registration) -> Tensor:
@@ -169,3 +172,7 @@ def joint_limits(body: Registration) -> Tensor:
 def determinant(body: Registration) -> Tensor:
     """Return what keeps the determinant of the free global matrix positive."""
     return determinant_loss(body.matrix)
+
+
+def _zero(body: Registration) -> Tensor:
+    return torch.zeros_like(body.matrix[..., 0, 0])
