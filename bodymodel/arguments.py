@@ -10,8 +10,14 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from ..geometry import matrix_to_quaternion_wxyz, to_matrix
-from ..geometry.axis_angle import axis_angle_to_matrix_and_bend, axis_angle_to_quaternion_wxyz
+from ..geometry.axis_angle import (
+    RodriguesConstants,
+    axis_angle_to_matrix_and_bend,
+    axis_angle_to_quaternion_wxyz,
+    rodrigues_constants,
+)
 from ..geometry.checks import broadcast_batches, expect_finite, expect_shape
+from .data import ARGUMENTS as SHAPE_ARGUMENTS
 from .families import FAMILIES, Family
 
 Rotation = Literal["axis_angle", "matrix", "rotation_6d", "quaternion_wxyz"]
@@ -22,7 +28,6 @@ ROTATION_SHAPES: dict[str, tuple[int, ...]] = {
     "rotation_6d": (6,),
     "quaternion_wxyz": (4,),
 }
-COEFFICIENTS = ("betas", "expression", "segment_scale")
 POSES = tuple(dict.fromkeys(part.name for family in FAMILIES.values() for part in family.parts))
 
 
@@ -170,7 +175,7 @@ class Signature:
         return value
 
     def _refuse(self, name: str) -> NoReturn:
-        if name not in COEFFICIENTS and name not in POSES:
+        if name not in SHAPE_ARGUMENTS and name not in POSES:
             raise TypeError(f"{name}: expected an argument of a body model, got an unknown name; check its spelling")
         has = ", ".join((*self.coefficients, *self.row.part_names, "transl"))
         raise ValueError(
@@ -180,7 +185,7 @@ class Signature:
 
 def refuse_stage(stage: str, arguments: Mapping[str, Any], *, shape: bool) -> None:
     """Raise ValueError where a stage was given shape arguments (`shape` true), or any others (false)."""
-    names = ", ".join(n for n, value in arguments.items() if value is not None and (n in COEFFICIENTS) == shape)
+    names = ", ".join(n for n, value in arguments.items() if value is not None and (n in SHAPE_ARGUMENTS) == shape)
     if names:
         raise ValueError(f"{names}: expected no such argument in {stage}(), got {names}; give it to the other stage")
 
@@ -199,8 +204,14 @@ def _ready(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     return match_dtype(name, value, dtype)
 
 
+def rotation_constants(dtype: torch.dtype, device: torch.device | None) -> dict[str, Tensor]:
+    """Return what `local_rotations` reads: Rodrigues' constants, and `still` (1, 3), the axis-angle of no turn."""
+    constants = rodrigues_constants(dtype, device)
+    return {**constants._asdict(), "still": torch.zeros(1, 3, dtype=dtype, device=device)}
+
+
 def local_rotations(
-    parts: Mapping[str, Tensor], rotation: Rotation, row: Family, still: Tensor
+    parts: Mapping[str, Tensor], rotation: Rotation, row: Family, constants: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Return the rotations of all joints, and the feature of each that drives the pose correctives.
 
@@ -209,17 +220,18 @@ def local_rotations(
         rotation: how they are written.
         row: the family; its pose feature is R - I by rows, or STAR's (x, y, z, w - 1) of the quaternion. That one
             follows an axis-angle vector beyond half a turn, as STAR does; from other representations w >= 0.
-        still: zeros (1, 3) of the model's type and device: the rotation of a joint that does not turn.
+        constants: those of `rotation_constants` in the model's type and on its device, names with an underscore before.
 
     Returns:
         rotations (*B, J + 1, 3, 3) in joint order, with the identity at the end; feature (*B, P) of the joints but
         the root, zero in the rest pose and computed without cancellation wherever the representation allows.
     """
     if rotation == "axis_angle":
-        joined = _join(parts, row, still)
-        turned, bend = axis_angle_to_matrix_and_bend(joined)
+        joined = _join(parts, row, constants["_still"])
+        whole = RodriguesConstants(constants["_generators"], constants["_identity"], constants["_twice"])
+        turned, bend = axis_angle_to_matrix_and_bend(joined, whole)
     else:
-        identity = torch.eye(3, dtype=still.dtype, device=still.device)
+        identity = constants["_identity"]
         matrices = {name: to_matrix(value, rotation) for name, value in parts.items()}
         turned = joined = _join(matrices, row, identity.unsqueeze(0))
         bend = turned - identity

@@ -13,6 +13,8 @@ from .families import Family, family_by_name
 from .skeleton import Skeleton
 
 ROW_SUM_TOLERANCE = 1e-3
+ARGUMENTS = ("betas", "expression", "segment_scale")
+"""The arguments that shape directions may belong to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +181,12 @@ class BodyModelData:
             _expect("J_template", self.J_template, (joints, 3))
         if self.J_shapedirs is not None:
             _expect("J_shapedirs", self.J_shapedirs, (joints, 3, size))
-        if sum(count for _, count in self.coefficients) != size:
-            raise ValueError(f"coefficients: expected counts that add up to S = {size}, got {self.coefficients}")
+        names, counts = [name for name, _ in self.coefficients], [count for _, count in self.coefficients]
+        if sum(counts) != size or min(counts) < 0 or len(set(names)) < len(names) or not set(names) <= set(ARGUMENTS):
+            raise ValueError(
+                f"coefficients: expected pairs of {', '.join(ARGUMENTS)} and counts that add up to S = {size}, "
+                f"got {self.coefficients}; give each argument its number of shape directions"
+            )
 
     def _check_values(self) -> None:
         for name in ("v_template", "lbs_weights", "shapedirs", "posedirs", "J_regressor", "J_template", "J_shapedirs"):
@@ -227,7 +233,8 @@ class BodyModelData:
             fits = ids.ndim == 1 and ids.shape == weights.shape and ids.size > 0
             if not fits or ids.min() < 0 or ids.max() >= self.num_vertices:
                 raise ValueError(
-                    f"anchors: expected (n,) vertex ids and (n,) weights for {name}, got {ids.shape}, {weights.shape}"
+                    f"anchors: expected (n,) ids on the mesh and (n,) weights for {name}, "
+                    f"got {ids.shape}, {weights.shape}; check the anchor"
                 )
 
 

@@ -102,15 +102,15 @@ def chain_joints(
 
 
 def forward_kinematics(
-    rotations: Float[Tensor, "*batch J 3 3"], rest_joints: Float[Tensor, "*#batch J 3"], skeleton: Skeleton
-) -> tuple[Float[Tensor, "*batch J 3 3"], Float[Tensor, ...]]:
+    rotations: Float[Tensor, "*#batch J 3 3"], rest_joints: Float[Tensor, "*#batch J 3"], skeleton: Skeleton
+) -> tuple[Float[Tensor, "*batch J 3 3"], Float[Tensor, "*batch J 3"]]:
     """Turn local joint rotations into world rotations and joint positions.
 
     The root turns about its own joint, which stays where it is. Polynomial in both arguments, so right to any order.
 
     Args:
         rotations: (*B, J, 3, 3) of each joint relative to its parent.
-        rest_joints: (*B, J, 3) in metres; its batch broadcasts against that of `rotations`.
+        rest_joints: (*B, J, 3) in metres; the batches broadcast.
         skeleton: the tree.
 
     Returns:

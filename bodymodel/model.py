@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -21,9 +20,11 @@ from .arguments import (
     local_rotations,
     match_dtype,
     refuse_stage,
+    rotation_constants,
 )
+from .buffers import arrays_for_speed
 from .data import BodyModelData
-from .kinematics import KinematicTables, bones_of, chain_joints, chain_transforms, kinematic_tables
+from .kinematics import KinematicTables, chain_joints, chain_transforms, kinematic_tables
 from .outputs import BodyOutput, RestBody, SurfacePoints
 from .select import select_vertices
 from .skeleton import Skeleton
@@ -82,32 +83,16 @@ class BodyModel(nn.Module):
         self._J = data.num_joints
         self._has_correctives = data.posedirs is not None
 
-        def constant(name: str, array: Any) -> None:
+        constants = {"v_template": data.v_template, "lbs_weights": data.lbs_weights}
+        constants |= {f"_{name}": array for name, array in arrays_for_speed(data).items()}
+        for name, array in constants.items():
             self.register_buffer(name, torch.tensor(array, dtype=dtype, device=device), persistent=False)
-
-        width = self._row.feature_width
-        posedirs = data.posedirs if data.posedirs is not None else np.zeros((data.num_vertices, 3, 0))
-        assert data.J_template is not None and data.J_shapedirs is not None
-        shapedirs = data.shapedirs
-        if posedirs.shape[2] > width:
-            # STAR's last corrective is driven by betas[1] alone: to the vertices, but not to the joints, it is shape.
-            shapedirs = shapedirs.copy()
-            shapedirs[:, :, 1] += posedirs[:, :, width]
-        constant("v_template", data.v_template)
-        constant("lbs_weights", data.lbs_weights)
         self.register_buffer("faces", torch.tensor(data.faces, device=device), persistent=False)
-        # Planes of the vertices, then bones, then joints: one product shapes all, a few columns the bones alone.
-        bones, bone_directions = (bones_of(joints, data.skeleton) for joints in (data.J_template, data.J_shapedirs))
-        template = (data.v_template.T, bones, data.J_template)
-        constant("_rest_template", np.concatenate([part.reshape(-1) for part in template]))
-        flat = (_rows_of_planes(shapedirs), _rows(bone_directions), _rows(data.J_shapedirs))
-        constant("_rest_directions", np.concatenate(flat, axis=1))
-        constant("_pose_directions", _rows_of_planes(posedirs[:, :, :width]))
-        constant("_weights", data.lbs_weights.T.copy())
-        constant("_still", np.zeros((1, 3)))
         tables = kinematic_tables(data.skeleton, dtype=dtype, device=torch.device(device) if device else None)
         for name, table in zip(KinematicTables._fields, tables, strict=True):
             self.register_buffer(f"_tree_{name}", table, persistent=False)
+        for name, constant in rotation_constants(dtype, torch.device(device) if device else None).items():
+            self.register_buffer(f"_{name}", constant, persistent=False)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -256,7 +241,11 @@ class BodyModel(nn.Module):
     def _exactly(self, stage: Callable[..., _Result], *inputs: Any) -> _Result:
         """Run a stage with autocast kept out: millimetres are lost in half precision, and the arguments are small."""
         device = self.v_template.device.type
-        if not torch.is_autocast_enabled(device):
+        try:
+            casting = torch.is_autocast_enabled(device)
+        except RuntimeError:  # a device that knows no autocast, such as meta
+            casting = False
+        if not casting:
             return stage(*inputs)
         with torch.autocast(device, enabled=False):
             return stage(*inputs)
@@ -272,7 +261,7 @@ class BodyModel(nn.Module):
     def _joints(self, given: Arguments) -> Tensor:
         constants = self._constants
         bones = self._shape_lever(given, self._J)
-        local, _ = local_rotations(given.parts, given.rotation, self._row, constants["_still"])
+        local, _ = local_rotations(given.parts, given.rotation, self._row, constants)
         tree = constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
         joints = chain_joints(local, bones, *tree)
         return joints if given.transl is None else joints + given.transl.unsqueeze(-2)
@@ -286,6 +275,8 @@ class BodyModel(nn.Module):
         return posed.transpose(-1, -2), joints
 
     def _blend_shape(self, given: Arguments, template: Tensor, directions: Tensor) -> Tensor:
+        if not given.coefficients:
+            return template.clone()  # the caller may write into what it gets, and the template is ours
         for start, value in given.coefficients:
             template = add_blend(template, value, directions.narrow(-2, start, value.shape[-1]))
         return template
@@ -320,7 +311,7 @@ class BodyModel(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return posed vertices (*B, 3, V), posed joints (*B, J, 3), and joint rotations in the batch of the poses."""
         constants = self._constants
-        local, feature = local_rotations(given.parts, given.rotation, self._row, constants["_still"])
+        local, feature = local_rotations(given.parts, given.rotation, self._row, constants)
         if self._has_correctives:
             planes = planes + blend(feature, pose_directions)
         tree = constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
@@ -329,13 +320,3 @@ class BodyModel(nn.Module):
         if given.transl is None:
             return posed, joints, turned
         return posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2), turned
-
-
-def _rows_of_planes(directions: np.ndarray) -> np.ndarray:
-    """Return directions (V, 3, K) as rows of planes (K, 3 V)."""
-    return directions.transpose(2, 1, 0).reshape(directions.shape[2], 3 * directions.shape[0])
-
-
-def _rows(directions: np.ndarray) -> np.ndarray:
-    """Return directions (J, 3, K) as rows (K, 3 J)."""
-    return directions.reshape(-1, directions.shape[2]).T

@@ -35,7 +35,7 @@ class KeypointWeights(NamedTuple):
     noise: float = 0.02
     outlier: float = 0.1
     limits: float = 300.0
-    pose: float = 2.0
+    pose: float = 4.0
     shape: float = 0.5
     upright: float = 10.0
     temporal: float = 0.5

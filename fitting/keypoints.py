@@ -24,6 +24,8 @@ from .solution import Solution
 # What the steps are spent on: placing the camera, finding the pose with firm priors, letting go.
 SHARES = (0.15, 0.45, 0.4)
 FIRM = 4.0
+# Adam's first steps are as long as its step size in every unknown: from a good start they must be short.
+GENTLE = 0.2
 # Each step of Adam leaves some tremble: a stage has settled when its energy falls by less than this in 25 steps.
 TOLERANCE = 5e-3
 LEARNING_RATES = {"log_scale": 0.03, "translation": 0.02, "betas": 0.1, "segment_scale": 0.01}
@@ -122,7 +124,7 @@ def fit_keypoints(
         solved = _solve(energy, steps, callback)
     else:
         start = resume_unknowns(energy, init, known, frames)
-        solved = _stage(lambda p: energy.whole(p, 1.0), start, steps, 0, steps, callback)
+        solved = _stage(lambda p: energy.whole(p, 1.0), start, steps, 0, steps, callback, GENTLE)
     solution = report_solution(energy, solved, batch, camera, known)
     return solution.check() if throw else solution
 
@@ -150,7 +152,8 @@ def _solve(energy: KeypointEnergy, steps: int, callback: Callable[[int, int], No
         name: value.gather(0, best.view(1, -1, *(1,) * (value.dim() - 2)).expand(1, *value.shape[1:])).squeeze(0)
         for name, value in posed.params.items()
     }
-    released = _stage(lambda p: energy.whole(p, 1.0), chosen, budgets[2], budgets[0] + budgets[1], steps, callback)
+    before = budgets[0] + budgets[1]
+    released = _stage(lambda p: energy.whole(p, 1.0), chosen, budgets[2], before, steps, callback, GENTLE)
     samples = torch.arange(len(best), device=best.device)
     earlier = [solved.history[:, best, samples] for solved in (placed, posed)]
     return released._replace(
@@ -165,9 +168,10 @@ def _stage(
     before: int,
     steps: int,
     callback: Callable[[int, int], None] | None,
+    pace: float = 1.0,
 ) -> Solution:
     report = None if callback is None else lambda step, _: callback(before + step, steps)
-    rates = {name: LEARNING_RATES.get(name, LEARNING_RATE) for name in start}
+    rates = {name: pace * LEARNING_RATES.get(name, LEARNING_RATE) for name in start}
     return minimise(loss, start, steps=budget, lr=rates, schedule=_fade, tolerance=TOLERANCE, callback=report)
 
 

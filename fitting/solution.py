@@ -40,7 +40,7 @@ class Solution(NamedTuple):
     loss: Float[Tensor, "*batch"]
     steps: int
     status: Int[Tensor, "*batch"]
-    history: Float[Tensor, "steps *batch"]
+    history: Float[Tensor, " steps *batch"]
     camera: WeakPerspectiveCamera | PerspectiveCamera | None = None
     residuals: Float[Tensor, "*batch K"] | None = None
 

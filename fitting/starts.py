@@ -25,7 +25,7 @@ class Views(NamedTuple):
     """
 
     global_orient: Float[Tensor, "facings *batch 3"]
-    scale: Float[Tensor, "facings *batch"]
+    scale: Float[Tensor, " facings *batch"]
     translation: Float[Tensor, "facings *batch 2"]
 
 

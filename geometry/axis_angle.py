@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,8 +32,7 @@ def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor,
         >>> torch.allclose(quarter_turn @ torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]), atol=1e-6)
         True
     """
-    eye, cosine, cross, square = _rodrigues_terms(axis_angle)
-    return torch.add(torch.addcmul(eye, cosine, cross), square, alpha=0.5)
+    return axis_angle_to_matrix_and_bend(axis_angle)[0]
 
 
 def axis_angle_to_matrix_minus_identity(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
@@ -52,15 +53,44 @@ def axis_angle_to_matrix_minus_identity(axis_angle: Float[Tensor, "*batch 3"]) -
         >>> axis_angle_to_matrix_minus_identity(torch.tensor([0.0, 0.0, 1e-12]))[0, 0]
         tensor(-5.0000e-25)
     """
-    _, cosine, cross, square = _rodrigues_terms(axis_angle)
-    return torch.add(cosine * cross, square, alpha=0.5)
+    return axis_angle_to_matrix_and_bend(axis_angle)[1]
 
 
-def axis_angle_to_matrix_and_bend(axis_angle: Float[Tensor, "*batch 3"]) -> tuple[Tensor, Tensor]:
-    """Return both of the above, R and R − I, for little more than the price of one."""
-    eye, cosine, cross, square = _rodrigues_terms(axis_angle)
-    bend = torch.add(cosine * cross, square, alpha=0.5)
-    return bend + eye, bend
+class RodriguesConstants(NamedTuple):
+    """What Rodrigues' formula needs beside the vector; made once by those who call it often. All numbers are whole.
+
+    Attributes:
+        generators: (3, 9); row k is the cross-product matrix of axis k, flat.
+        identity: (3, 3).
+        twice: (3, 3), twice the identity.
+    """
+
+    generators: Float[Tensor, "3 9"]
+    identity: Float[Tensor, "3 3"]
+    twice: Float[Tensor, "3 3"]
+
+
+def rodrigues_constants(dtype: torch.dtype, device: torch.device | None = None) -> RodriguesConstants:
+    """Return the constants of `axis_angle_to_matrix_and_bend`."""
+    identity = torch.eye(3, dtype=dtype, device=device)
+    # Rows of the matrix of axis k are e_i × e_k.
+    generators = torch.linalg.cross(identity.expand(3, 3, 3), identity.unsqueeze(1).expand(3, 3, 3))
+    return RodriguesConstants(generators.flatten(1), identity, 2 * identity)
+
+
+def axis_angle_to_matrix_and_bend(
+    axis_angle: Float[Tensor, "*batch 3"], constants: RodriguesConstants | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return both of the above, R and R − I, for the price of one.
+
+    With K the cross product with u = 2 sin(θ/2)·axis, R − I = cos(θ/2) K + K²/2 = K/2 (2 cos(θ/2) I + K): one product,
+    and no difference of squares that could cancel.
+    """
+    row, sinc, cosine = _half_angle_terms(axis_angle)
+    generators, identity, twice = constants or rodrigues_constants(axis_angle.dtype, axis_angle.device)
+    cross = (sinc * row @ generators).view(*axis_angle.shape, 3)
+    bend = (0.5 * cross) @ torch.addcmul(cross, cosine, twice)
+    return bend + identity, bend
 
 
 def axis_angle_to_quaternion_wxyz(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
@@ -105,16 +135,6 @@ def _half_angle_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sinc = torch.add(half.sin() / half, below, alpha=-1 / 24)
     cosine = torch.add(half.cos(), below, alpha=-1 / 8)
     return row, sinc, cosine
-
-
-def _rodrigues_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return I, cos(θ/2), K and K², with K the cross product with u = 2 sin(θ/2)·axis: R = I + cos(θ/2) K + K²/2."""
-    row, sinc, cosine = _half_angle_terms(axis_angle)
-    u = sinc * row
-    eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
-    # Rows of K are e_i × u, and rows of K² are (e_i × u) × u: no difference of squares, hence no cancellation.
-    cross = torch.linalg.cross(eye.expand(*axis_angle.shape, 3), u)
-    return eye, cosine, cross, torch.linalg.cross(cross, u)
 
 
 def matrix_to_axis_angle(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:

@@ -1,9 +1,9 @@
 """Readers of the real data set that more than one test needs."""
 
-import tomllib
 from pathlib import Path
 
 import numpy as np
+import tomllib
 import torch
 from physique.bodymodel import keypoint_set
 from physique.cameras import PerspectiveCamera

@@ -1,5 +1,6 @@
 """Cameras under torch.compile, vmap, jacfwd and jacrev."""
 
+import pytest
 import torch
 from physique.cameras import (
     Crop,

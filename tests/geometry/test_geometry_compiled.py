@@ -1,5 +1,6 @@
 """Every function under torch.compile(fullgraph=True), export, vmap, jacfwd, jacrev and double backward."""
 
+import pytest
 import torch
 from physique import geometry
 from physique.geometry.axis_angle import axis_angle_to_matrix_minus_identity

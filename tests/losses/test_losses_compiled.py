@@ -1,5 +1,6 @@
 """Reprojection and joint-limit losses under torch.compile, vmap, jacfwd and jacrev."""
 
+import pytest
 import torch
 from physique.losses import joint_limit_loss, reprojection_loss
 from torch.func import jacfwd, jacrev, vmap
