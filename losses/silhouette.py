@@ -156,10 +156,10 @@ def silhouette_outside_loss(
     """
     _expect(projected, silhouette, weight)
     weight, seen = read_weight(weight, projected)
-    weight = weight * silhouette.weight.unsqueeze(-1)
+    weight = weight * (silhouette.weight > 0).unsqueeze(-1)
     # What has no say stands where nothing is wrong with it.
     projected = keep(projected, seen)
-    field = silhouette.distance
+    field = silhouette.distance.to(projected.dtype)
     height, width = field.shape[-2:]
     x, y = projected.unbind(-1)
     inner_x, inner_y = x.clamp(0.5, width - 0.5), y.clamp(0.5, height - 0.5)
@@ -199,7 +199,7 @@ def silhouette_coverage_loss(
     """
     batch = _expect(projected, silhouette, weight)
     _, seen = read_weight(weight, projected)
-    samples = silhouette.samples
+    samples = silhouette.samples.to(projected.dtype)
     if not projected.shape[-2]:
         return projected.sum((-2, -1)).expand(batch) * 0
     projected = keep(projected, seen).expand(*batch, *projected.shape[-2:])
