@@ -16,7 +16,7 @@ from .weighting import read_weight, weighted_mean
 def parameter_loss(
     predicted: Float[Tensor, "*predicted P"],
     target: Float[Tensor, "*target P"],
-    weight: Float[Tensor, "*weight P"] | Bool[Tensor, "*weight P"] | None = None,
+    weight: Float[Tensor, "*weight #P"] | Bool[Tensor, "*weight #P"] | None = None,
     *,
     penalty: Penalty = "huber",
     sigma: Sigma = 1.0,

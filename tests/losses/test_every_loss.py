@@ -82,8 +82,22 @@ def test_loss_is_right_to_second_order(case):
     def loss(*leaves):
         return case.loss(**{**values, **dict(zip(case.points, leaves, strict=True))})
 
-    # Small enough to stay within a cell of the silhouette and on one side of each corner.
-    assert_right_to_second_order(loss, *(values[name] for name in case.points), step=1e-5, rtol=1e-4, atol=1e-5)
+    tolerance = {"rtol": 1e-5, "atol": 1e-7} if case.step == 1e-3 else {"rtol": 1e-4, "atol": 1e-5}
+    assert_right_to_second_order(loss, *(values[name] for name in case.points), step=case.step, **tolerance)
+
+
+SMOOTH = [c for c in CASES if c.target and not c.name.endswith(("l1", "geodesic"))]
+
+
+@pytest.mark.parametrize("case", SMOOTH, ids=lambda case: case.name)
+def test_all_but_l1_and_the_angle_are_right_to_second_order_at_coincidence(case):
+    values = case.draw((2,), seed=3)
+
+    def loss(points):
+        return case.loss(**{**values, case.points[0]: points})
+
+    tolerance = {"rtol": 1e-5, "atol": 1e-7} if case.step == 1e-3 else {"rtol": 1e-4, "atol": 1e-5}
+    assert_right_to_second_order(loss, values[case.target].clone(), step=case.step, **tolerance)
 
 
 @EVERY

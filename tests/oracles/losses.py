@@ -217,7 +217,7 @@ def normal(*event, scale=1.0, mean=0.0):
 
 
 def uniform(*event):
-    return lambda batch, g: 0.1 + torch.rand(*batch, *event, dtype=torch.float64, generator=g)
+    return lambda batch, g: 0.5 + torch.rand(*batch, *event, dtype=torch.float64, generator=g)
 
 
 def turns(*event):
@@ -246,7 +246,7 @@ MASK = _mask()
 SILHOUETTE = L.Silhouette.from_mask(MASK, 20, dtype=torch.float64)
 
 
-def _penalised(name, loss, oracle, inputs, points, weight, target, penalties, sigma):
+def _penalised(name, loss, oracle, inputs, points, weight, target, penalties, sigma, step=1e-3):
     return [
         Case(
             f"{name} {penalty}",
@@ -256,11 +256,14 @@ def _penalised(name, loss, oracle, inputs, points, weight, target, penalties, si
             points,
             weight,
             target,
+            step,
         )
         for penalty in penalties
     ]
 
 
+# To stay in a cell of the distance field, with the same nearest point and the same least confident frame.
+SMALL_STEP = 1e-5
 ALL = ("l1", "l2", "huber", "geman_mcclure")
 SPACE = {"predicted": normal(6, 3), "target": normal(6, 3)}
 MOTION = {"predicted": normal(5, 3, 3), "target": normal(5, 3, 3), "confidence": uniform(5, 3)}
@@ -270,23 +273,23 @@ CASES = [
         "reprojection",
         L.reprojection_loss,
         reprojection,
-        {"projected": normal(6, 2, scale=20.0), "keypoints": normal(6, 2, scale=20.0), "confidence": uniform(6)},
+        {"projected": normal(6, 2, scale=2.0), "keypoints": normal(6, 2, scale=2.0), "confidence": uniform(6)},
         ("projected", "keypoints", "confidence"),
         "confidence",
         "keypoints",
         ALL,
-        20.0,
+        2.0,
     ),
     *_penalised(
         "dense",
         L.dense_correspondence_loss,
         lambda projected, pixels, weight, **kw: points(projected, pixels, weight, **kw),
-        {"projected": normal(6, 2, scale=20.0), "pixels": normal(6, 2, scale=20.0), "weight": uniform(6)},
+        {"projected": normal(6, 2, scale=2.0), "pixels": normal(6, 2, scale=2.0), "weight": uniform(6)},
         ("projected", "pixels", "weight"),
         "weight",
         "pixels",
         ALL,
-        20.0,
+        2.0,
     ),
     *_penalised(
         "joint",
@@ -403,6 +406,7 @@ CASES = [
             "target",
             ("l1", "l2"),
             1.0,
+            SMALL_STEP,
         )
     ),
     *_penalised(
@@ -415,6 +419,7 @@ CASES = [
         None,
         ALL,
         5.0,
+        SMALL_STEP,
     ),
     *_penalised(
         "silhouette coverage",
@@ -426,5 +431,6 @@ CASES = [
         None,
         ALL,
         5.0,
+        SMALL_STEP,
     ),
 ]
