@@ -20,7 +20,7 @@ def pck(
     target: Float[Tensor, "*target K 3"],
     mask: Float[Tensor, "*mask K"] | Bool[Tensor, "*mask K"] | None = None,
     *,
-    threshold: float = THRESHOLD,
+    threshold: int | float = THRESHOLD,
     protocol: Protocol | str = ROOT_RELATIVE,
 ) -> Float[Tensor, "*out"]:
     """Return the share of joints, 0 to 1, whose error is below the threshold (strictly).

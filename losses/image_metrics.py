@@ -52,7 +52,7 @@ def oks(
     predicted: Float[Tensor, "*predicted K 2"],
     target: Float[Tensor, "*target K 2"],
     mask: Float[Tensor, "*mask K"] | Bool[Tensor, "*mask K"] | None,
-    area: Float[Tensor, "*area"] | float,
+    area: int | float | Float[Tensor, "*area"],
     *,
     sigmas: str | Sequence[float] | Float[Tensor, " K"] = "coco17",
 ) -> Float[Tensor, "*out"]:
@@ -95,7 +95,7 @@ def gps(
     distances: Float[Tensor, "*distances N"],
     mask: Float[Tensor, "*mask N"] | Bool[Tensor, "*mask N"] | None = None,
     *,
-    kappa: float | Float[Tensor, "*kappa N"] = 0.255,
+    kappa: int | float | Float[Tensor, "*kappa N"] = 0.255,
 ) -> Float[Tensor, "*out"]:
     """Return DensePose's geodesic point similarity, 0 to 1: the mean of exp(−g²/(2κ²)) over annotated points.
 

@@ -120,7 +120,7 @@ def scale_aligned_mpjpe(
     bones: Sequence[Bone] | None = None,
     mask: Float[Tensor, "*mask K"] | Bool[Tensor, "*mask K"] | None = None,
     *,
-    length: float | Float[Tensor, "*length"] | None = None,
+    length: int | float | Float[Tensor, "*length"] | None = None,
     protocol: Protocol | str = ROOT_RELATIVE,
 ) -> Float[Tensor, "*out"]:
     """Return the mean per-joint position error after scaling the prediction about its root.

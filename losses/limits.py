@@ -83,7 +83,7 @@ def joint_limit_loss(
 
 
 def hinge_limit_loss(
-    body_pose: Float[Tensor, "*batch n 3"], joints: Sequence[str] | None = None, *, rate: float = 1.0
+    body_pose: Float[Tensor, "*batch n 3"], joints: Sequence[str] | None = None, *, rate: int | float = 1.0
 ) -> Float[Tensor, "*batch"]:
     """Return the sum over elbows and knees of the exponential of the angle by which they bend backward.
 

@@ -19,7 +19,8 @@ class Protocol(NamedTuple):
             of SMPL's joints and of Human3.6M's 17; it is an ankle in LSP's order.
         joints: joints that count, in any order; None: all. The root need not be among them.
         alignment: "none"; "root"; "scale", which after subtracting the root multiplies the prediction by
-            ⟨P, G⟩/⟨P, P⟩; "rigid", a rotation and translation; "procrustes", a similarity (PA).
+            ⟨P, G⟩/⟨P, P⟩, a negative number where it points away from the target; "rigid", a rotation and translation;
+            "procrustes", a similarity (PA).
         keypoint_set: name of the order that the indices belong to; points of another number are refused.
     """
 
