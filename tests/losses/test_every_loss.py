@@ -188,3 +188,10 @@ def test_float32_agrees_with_float64(name):
             values = case.draw((4,))
             single = case.loss(**{key: value.float() for key, value in values.items()})
             assert_close(single.double(), case.loss(**values), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "silhouette" not in c.name], ids=lambda case: case.name)
+def test_loss_stays_on_the_device_of_its_inputs(case):
+    """The meta device refuses to mix with any other."""
+    values = {name: value.to("meta") for name, value in case.draw((2,)).items()}
+    assert case.loss(**values).device.type == "meta"

@@ -263,6 +263,16 @@ def test_without_its_root_a_rooted_metric_is_nan():
     assert pa_mpjpe(predicted, target, mask).isfinite()
 
 
+def test_metrics_stay_on_the_device_of_their_inputs():
+    """The meta device refuses to mix with any other."""
+    predicted, target = (each.to("meta") for each in people((2,)))
+    for name, value in everything(predicted, target, masks((2,)).to("meta")).items():
+        assert value.device.type == "meta", name
+    labels = torch.zeros(4, 4, dtype=torch.long, device="meta")
+    assert segmentation_scores(labels, labels, 3).f1.device.type == "meta"
+    assert densepose_kappa(labels).device.type == "meta"
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e-9, 1e9, 1e20, 1e30])
 def test_float32_extremes_are_finite(size):
     predicted, target = (size * each for each in people((3,), dtype=torch.float32))

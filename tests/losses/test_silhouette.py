@@ -153,3 +153,8 @@ def test_misuse_is_refused_by_name():
             loss(torch.zeros(3, 5, 2), silhouette)
         with refuses("penalty"):
             loss(torch.zeros(2, 5, 2), silhouette, penalty="cauchy")
+
+
+def test_loss_stays_on_the_device_of_its_inputs():
+    silhouette = Silhouette(*(each.to("meta") for each in Silhouette.from_mask(disc())))
+    assert silhouette_loss(torch.zeros(2, 5, 2, device="meta"), silhouette).device.type == "meta"
