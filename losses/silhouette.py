@@ -157,7 +157,6 @@ def silhouette_outside_loss(
     _expect(projected, silhouette, weight)
     weight, seen = read_weight(weight, projected)
     weight = weight * (silhouette.weight > 0).unsqueeze(-1)
-    # What has no say stands where nothing is wrong with it.
     projected = keep(projected, seen)
     field = silhouette.distance.to(projected.dtype)
     height, width = field.shape[-2:]
@@ -165,7 +164,7 @@ def silhouette_outside_loss(
     inner_x, inner_y = x.clamp(0.5, width - 0.5), y.clamp(0.5, height - 0.5)
     depth = _interpolate(field, inner_x - 0.5, inner_y - 0.5)
     residual = torch.stack((depth, x - inner_x, y - inner_y), dim=-1)
-    return weighted_mean(penalise_length(keep(residual, weight > 0), penalty, sigma), weight)
+    return weighted_mean(penalise_length(residual, penalty, sigma), weight)
 
 
 def silhouette_coverage_loss(
