@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -83,7 +82,7 @@ def joint_limit_loss(
 
 
 def hinge_limit_loss(
-    body_pose: Float[Tensor, "*batch n 3"], joints: Sequence[str] | None = None, *, rate: float = 1.0
+    body_pose: Float[Tensor, "*batch n 3"], joints: Sequence[str] | None = None, *, rate: int | float = 1.0
 ) -> Float[Tensor, "*batch"]:
     """Return the sum over elbows and knees of the exponential of the angle by which they bend backward.
 
@@ -125,5 +124,6 @@ def hinge_limit_loss(
         raise ValueError(
             f"joints: expected one of {', '.join(_HINGES)} among them, got {list(joints)}; check the names"
         )
-    backward = torch.stack([sign * body_pose[..., k, axis] for k, axis, sign in hinges], dim=-1)
+    rows, axes, signs = zip(*hinges, strict=True)
+    backward = body_pose[..., rows, axes] * body_pose.new_tensor(signs)
     return growing_exp(rate * backward).sum(-1)

@@ -16,7 +16,7 @@ from .weighting import read_weight, weighted_mean
 def parameter_loss(
     predicted: Float[Tensor, "*predicted P"],
     target: Float[Tensor, "*target P"],
-    weight: Float[Tensor, "*weight P"] | Bool[Tensor, "*weight P"] | None = None,
+    weight: Float[Tensor, "*weight #P"] | Bool[Tensor, "*weight #P"] | None = None,
     *,
     penalty: Penalty = "huber",
     sigma: Sigma = 1.0,
@@ -61,8 +61,8 @@ def parameter_loss(
 
 
 def scale_smoothness_loss(
-    segment_scale: Float[Tensor, "*batch J"] | Float[Tensor, "*batch J 3"], parents: Sequence[int]
-) -> Float[Tensor, "*batch"]:
+    segment_scale: Float[Tensor, "*scale J"] | Float[Tensor, "*scale J 3"], parents: Sequence[int]
+) -> Float[Tensor, "*out"]:
     """Return the sum over the bones of the squared difference of the scales of the two segments that meet there.
 
     Σ_j (s_j − s_parent(j))², the scale-smoothness term of Yoshiyasu & Gamez (2019); their equation is not preserved,

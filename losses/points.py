@@ -53,8 +53,7 @@ def joint_loss(
     residual = keep(predicted, seen) - keep(target, seen)
     if root is not None:
         residual, has_root = from_root(residual, seen, root)
-        counted = seen & has_root
-        residual, weight = keep(residual, counted), weight * counted
+        weight = weight * has_root
     return weighted_mean(penalise_length(residual, penalty, sigma), weight)
 
 

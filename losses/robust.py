@@ -101,8 +101,8 @@ def penalise_length(
     if penalty == "huber":
         size = distance(residual)
         far = size > sigma
-        near = residual * torch.where(far, sigma / torch.where(far, size, 1), 1).unsqueeze(-1)
-        return (near * (residual - near / 2)).sum(-1)
+        near = l2(torch.where(far.unsqueeze(-1), 0, residual)).sum(-1)
+        return torch.where(far, sigma * (size - sigma / 2), near / 2)
     residual = _within_squares(residual)
     # √(1 + |r|²/sigma²), one axis after the other: never 0, and no square overflows.
     size = torch.ones_like(residual[..., 0])

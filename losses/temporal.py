@@ -100,6 +100,4 @@ def _difference_loss(
     for _ in range(order):
         residual = residual[..., 1:, :, :] - residual[..., :-1, :, :]
         weight = torch.minimum(weight[..., 1:, :], weight[..., :-1, :])
-    # Taken out before the penalty: the jump from an unseen point, read as zero, is not a movement.
-    residual = keep(residual, weight > 0)
     return weighted_mean(penalise_length(residual, penalty, sigma).flatten(-2), weight.flatten(-2))

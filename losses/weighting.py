@@ -61,3 +61,12 @@ def from_root(points: Tensor, seen: Tensor, root: int | Sequence[int]) -> tuple[
     total = has.sum(-1, keepdim=True)
     origin = (has.unsqueeze(-1) * points[..., ids, :]).sum(-2) / torch.where(total > 0, total, 1)
     return points - origin.unsqueeze(-2), total > 0
+
+
+def mean_of(values: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean over the last dimension of the values that count; NaN, as for all metrics, where none does."""
+    counted = counted.expand(values.shape)
+    total = counted.sum(-1)
+    share = counted.to(values.dtype) / total.clamp(min=1).unsqueeze(-1)
+    mean = (share * torch.where(counted, values, 0)).sum(-1)
+    return torch.where(total > 0, mean, torch.nan)
