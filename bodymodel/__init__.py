@@ -19,6 +19,8 @@ from .limits import LimitBox as LimitBox
 from .limits import default_joint_limits as default_joint_limits
 from .load import load_body_model as load_body_model
 from .model import BodyModel as BodyModel
+from .motion import Motion as Motion
+from .motion_load import load_motion as load_motion
 from .open_body import open_body as open_body
 from .outputs import BodyOutput as BodyOutput
 from .outputs import RestBody as RestBody
