@@ -54,7 +54,7 @@ class Motion:
     """
 
     skeleton: Skeleton
-    fps: float
+    fps: float | int
     poses: Float[Tensor, "T J 3"]
     translation: Float[Tensor, "T 3"]
     rest_joints: Float[Tensor, "*frames J 3"] | None = None
@@ -131,7 +131,7 @@ class Motion:
             joints = torch.as_tensor(self.skeleton.ancestors, dtype=steps.dtype, device=steps.device) @ steps
         return joints + self.translation.unsqueeze(-2)
 
-    def resample(self, fps: float) -> Motion:
+    def resample(self, fps: float | int) -> Motion:
         """Return the same movement at another rate, from the first frame to at most the last.
 
         Rotations between two frames lie on the shortest arc between them; where that is half a turn, its direction is
@@ -163,7 +163,7 @@ class Motion:
         rest = self.rest_joints
         return replace(
             self,
-            fps=float(fps),
+            fps=fps,
             poses=torch.where(share[..., None] == 0, self.poses[before], poses),
             translation=between(self.translation),
             rest_joints=between(rest) if rest is not None and rest.ndim == 3 else rest,
@@ -247,7 +247,7 @@ class Motion:
         return arguments
 
 
-def check_rate(fps: float) -> None:
+def check_rate(fps: float | int) -> None:
     """Raise ValueError unless `fps` is a positive number."""
     if not 0 < fps < math.inf:
         raise ValueError(f"fps: expected a positive number of frames a second, got {fps}; check the rate")

@@ -43,13 +43,13 @@ class _Asf:
     bones: dict[str, _Bone] = field(default_factory=lambda: {"root": _Bone("root")})
     parents: dict[str, str] = field(default_factory=dict)
 
-    def depth(self, name: str) -> float:
-        """Return the number of bones from the root to `name`: infinite where no path leads there."""
+    def depth(self, name: str) -> int:
+        """Return the number of bones from the root to `name`, or -1 where no path leads there."""
         for steps in range(len(self.bones)):
             if name == "root":
                 return steps
             name = self.parents.get(name, "")
-        return math.inf
+        return -1
 
     def parents_first(self) -> list[_Bone]:
         """Return the bones in the order of the file where parents come first there, else by depth."""
@@ -63,8 +63,8 @@ def read_acclaim(
     path: Path,
     skeleton_path: Path,
     *,
-    unit: float | None,
-    fps: float | None,
+    unit: float | int | None,
+    fps: float | int | None,
     strict: bool,
     up: str | None,
     dtype: torch.dtype,
@@ -110,7 +110,7 @@ def _read_asf(lines: Lines) -> _Asf:
                 if child not in asf.bones or key not in asf.bones or child in asf.parents or child == "root":
                     lines.fail("each bone of :bonedata once, under another", shorten(line), "the file is damaged")
                 asf.parents[child] = key
-    loose = [name for name in asf.bones if asf.depth(name) == math.inf]
+    loose = [name for name in asf.bones if asf.depth(name) < 0]
     if len(asf.bones) == 1 or loose:
         got = f"{', '.join(loose[:3])} elsewhere" if loose else "none"
         lines.fail("bones that all hang on the root", got, "this is not a complete .asf file")
@@ -187,7 +187,7 @@ def _order(lines: Lines, words: list[str]) -> str:
 
 
 def _read_amc(lines: Lines, bones: list[_Bone], radians: float, strict: bool) -> tuple[Tensor, float, float | None]:
-    """Return the numbers (T, all freedoms in the order of `bones`), radians of an angle unit, and the rate if written."""
+    """Return the numbers (T, freedoms in the order of `bones`), radians of an angle unit, and the rate if written."""
     slots: dict[str, slice] = {}
     width = 0
     for bone in bones:

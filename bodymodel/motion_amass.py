@@ -17,7 +17,7 @@ _KEYS = frozenset(("poses", "trans", "betas", "gender", *_RATES))
 _FAMILIES = {3 * FAMILIES[name].skeleton.num_joints: name for name in ("smpl", "smplh", "smplx")}
 
 
-def read_amass(path: Path, *, fps: float | None, up: str | None, dtype: torch.dtype) -> Motion:
+def read_amass(path: Path, *, fps: float | int | None, up: str | None, dtype: torch.dtype) -> Motion:
     """Return the motion of an AMASS .npz file; see `load_motion`."""
     contents = read_bytes(path)
     if not contents.startswith(ZIP_MAGIC):
@@ -36,7 +36,7 @@ def read_amass(path: Path, *, fps: float | None, up: str | None, dtype: torch.dt
         raise ValueError(f"{path}: {text}") from None
 
 
-def _assemble(arrays: dict[str, np.ndarray], fps: float | None, up: str | None, dtype: torch.dtype) -> Motion:
+def _assemble(arrays: dict[str, np.ndarray], fps: float | int | None, up: str | None, dtype: torch.dtype) -> Motion:
     poses = arrays.get("poses")
     if poses is None:
         found = ", ".join(arrays) or "none of AMASS's keys"

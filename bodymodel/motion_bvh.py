@@ -38,8 +38,8 @@ class _Joint:
 def read_bvh(
     path: Path,
     *,
-    unit: float | None,
-    fps: float | None,
+    unit: float | int | None,
+    fps: float | int | None,
     strict: bool,
     end_sites: bool,
     up: str | None,
@@ -161,7 +161,7 @@ def _read_frames(lines: Lines, joints: list[_Joint], strict: bool) -> tuple[Tens
         words = line.split(None, width)
         values = numbers(words)
         if values is None or len(values) != width:
-            got = f"{len(words)}" if len(words) < width else "more" if len(words) > width else "something else"
+            got = f"{len(words)}" if len(words) < width else "more" if len(words) > width else "other words"
             frames.damaged(f"{width} numbers in frame {frames.count + 1}", got)
             return frames.values(), frame_time
         frames.append(values)

@@ -98,7 +98,9 @@ class Frames:
         """Raise at a damaged frame; warn instead where the caller of `load_motion` takes the frames before it."""
         if self._strict or self.count == 0:
             advice = f"the file is damaged: pass strict=False to read the {self.count} frames before"
-            self._lines.fail(expected, got, advice if self.count else "this is not the motion expected, or it is empty")
+            self._lines.fail(
+                expected, got, advice if self.count else "the file is damaged, or belongs to another skeleton"
+            )
         where = f"{self._lines.path}: line {self._lines.number}"
         # damaged, the reader of frames, the reader of the file, load_motion, its caller.
         warnings.warn(f"{where}: expected {expected}, got {got}; read the {self.count} frames before", stacklevel=5)
