@@ -26,6 +26,8 @@ from .outputs import BodyOutput as BodyOutput
 from .outputs import RestBody as RestBody
 from .outputs import SurfacePoints as SurfacePoints
 from .save import save_body_model as save_body_model
+from .save_animation import save_animation as save_animation
+from .save_mesh import save_mesh as save_mesh
 from .segment_scale import segment_scale_model as segment_scale_model
 from .skeleton import Skeleton as Skeleton
 from .skinning import skin as skin
