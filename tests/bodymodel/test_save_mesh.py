@@ -69,7 +69,7 @@ def test_a_mesh_comes_back_in_its_order(ending, tmp_path):
     vertices, faces, normals, colors = READERS[ending](path)
     np.testing.assert_allclose(vertices, VERTICES, atol=1e-7)
     np.testing.assert_array_equal(faces, FACES)
-    assert len(normals) == len(colors) == 0
+    assert normals.size == colors.size == 0
     again = trimesh.load(path, process=False, force="mesh")
     np.testing.assert_allclose(again.vertices, VERTICES, atol=1e-7)
     np.testing.assert_array_equal(again.faces, FACES)
