@@ -19,11 +19,15 @@ from .limits import LimitBox as LimitBox
 from .limits import default_joint_limits as default_joint_limits
 from .load import load_body_model as load_body_model
 from .model import BodyModel as BodyModel
+from .motion import Motion as Motion
+from .motion_load import load_motion as load_motion
 from .open_body import open_body as open_body
 from .outputs import BodyOutput as BodyOutput
 from .outputs import RestBody as RestBody
 from .outputs import SurfacePoints as SurfacePoints
 from .save import save_body_model as save_body_model
+from .save_animation import save_animation as save_animation
+from .save_mesh import save_mesh as save_mesh
 from .segment_scale import segment_scale_model as segment_scale_model
 from .skeleton import Skeleton as Skeleton
 from .skinning import skin as skin
