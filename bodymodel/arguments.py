@@ -205,9 +205,9 @@ def _ready(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def rotation_constants(dtype: torch.dtype, device: torch.device | None) -> dict[str, Tensor]:
-    """Return what `local_rotations` reads: Rodrigues' constants, and `still` (1, 3), the axis-angle of no turn."""
-    constants = rodrigues_constants(dtype, device)
-    return {**constants._asdict(), "still": torch.zeros(1, 3, dtype=dtype, device=device)}
+    """Return what `local_rotations` reads: Rodrigues' constants, and (1, 3) zeros, the axis-angle of no turn."""
+    constants = {f"_{name}": value for name, value in rodrigues_constants(dtype, device)._asdict().items()}
+    return {**constants, "_still": torch.zeros(1, 3, dtype=dtype, device=device)}
 
 
 def local_rotations(
@@ -220,7 +220,7 @@ def local_rotations(
         rotation: how they are written.
         row: the family; its pose feature is R - I by rows, or STAR's (x, y, z, w - 1) of the quaternion. That one
             follows an axis-angle vector beyond half a turn, as STAR does; from other representations w >= 0.
-        constants: those of `rotation_constants` in the model's type and on its device, names with an underscore before.
+        constants: those of `rotation_constants`, in the model's type and on its device.
 
     Returns:
         rotations (*B, J + 1, 3, 3) in joint order, with the identity at the end; feature (*B, P) of the joints but

@@ -92,7 +92,7 @@ class BodyModel(nn.Module):
         for name, table in zip(KinematicTables._fields, tables, strict=True):
             self.register_buffer(f"_tree_{name}", table, persistent=False)
         for name, constant in rotation_constants(dtype, torch.device(device) if device else None).items():
-            self.register_buffer(f"_{name}", constant, persistent=False)
+            self.register_buffer(name, constant, persistent=False)
 
     @property
     def skeleton(self) -> Skeleton:
