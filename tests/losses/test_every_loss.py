@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles.losses import CASES
+from oracles.loss_cases import CASES
 from physique.testing import assert_right_to_second_order
 from torch.testing import assert_close
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles.losses import CASES, SILHOUETTE
+from oracles.loss_cases import CASES, SILHOUETTE
 from physique.losses import metrics
 from torch.func import jacfwd, jacrev, vmap
 from torch.testing import assert_close

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from oracles.losses import MASK, distance_field
+from oracles.loss_cases import MASK
+from oracles.losses import distance_field
 from physique.bodymodel import BodyModel, open_body
 from physique.cameras import WeakPerspectiveCamera
 from physique.losses import Silhouette, silhouette_coverage_loss, silhouette_loss, silhouette_outside_loss
