@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..geometry import matrix_to_quaternion_wxyz, vertex_normals
 from ..geometry.checks import broadcast_batches
-from .arguments import COEFFICIENTS, Signature, local_rotations
-from .data import BodyModelData
+from .arguments import Signature, local_rotations, rotation_constants
+from .data import ARGUMENTS, BodyModelData
 from .glb import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GlbWriter
 from .model import BodyModel
 from .motion import check_rate
@@ -89,10 +89,10 @@ def _frames(model: BodyModel, arguments: Mapping[str, Any]) -> tuple[np.ndarray,
     batch = broadcast_batches(given.batches) or torch.Size((1,))
     if len(batch) > 1 or batch[0] == 0:
         raise ValueError(f"arguments: expected one batch dimension, time, got {tuple(batch)}; save one body a file")
-    shape = {name: _one_shape(name, arguments[name]) for name in COEFFICIENTS if arguments.get(name) is not None}
+    shape = {name: _one_shape(name, arguments[name]) for name in ARGUMENTS if arguments.get(name) is not None}
     rest = model.rest(**shape)
-    still = torch.zeros(1, 3, dtype=model.dtype, device=model.device)
-    rotations, _ = local_rotations(given.parts, given.rotation, model.data.table_row, still)
+    constants = rotation_constants(model.dtype, model.device)
+    rotations, _ = local_rotations(given.parts, given.rotation, model.data.table_row, constants)
     turns = matrix_to_quaternion_wxyz(rotations[..., :-1, :, :])[..., [1, 2, 3, 0]].expand(*batch, -1, 4)
     # q and -q are the same rotation, but players blend the numbers: neighbours keep to one side.
     flips = torch.where((turns[1:] * turns[:-1]).sum(-1, keepdim=True) < 0, -1, 1).cumprod(0)

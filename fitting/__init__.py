@@ -1,7 +1,12 @@
 """Solvers, and the fitting recipes built on them."""
 
+from .correspondences import Correspondences as Correspondences
 from .keypoint_energy import KeypointWeights as KeypointWeights
 from .keypoints import fit_keypoints as fit_keypoints
 from .minimise import minimise as minimise
+from .registration import register_surface as register_surface
+from .registration_terms import Registration as Registration
+from .registration_terms import Term as Term
+from .registration_terms import default_terms as default_terms
 from .solution import Solution as Solution
 from .solution import Status as Status

@@ -151,7 +151,9 @@ def _observe(
     shapes["depths"] = expect_shape("depths", depths, size)
     if broadcast_batches({"correspondences.pixels": batch, **shapes}) != batch:
         listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items() if len(shape) > len(batch))
-        raise ValueError(f"correspondences.pixels: expected the largest batch, got {tuple(batch)} beside {listed}; expand it")
+        raise ValueError(
+            f"correspondences.pixels: expected the largest batch, got {tuple(batch)} beside {listed}; expand it"
+        )
     faces = surface.faces.expand(*batch, count)
     if faces.numel() and not (0 <= int(faces.min()) and int(faces.max()) < len(model.faces)):
         raise ValueError(
@@ -215,7 +217,9 @@ def _solve(
         unknowns = stage(unknowns, stiffness, outlier, round(share * steps)).params
     budget = round(FLIP[0] * steps)
     unknowns = try_depth_flips(problem, unknowns, FLIP[2], lambda start: stage(start, FLIP[1], FLIP[2], budget))
-    refined = stage(unknowns, REFINE[1], REFINE[2], steps - round(STIFF[0] * steps) - round(RELEASE[0] * steps) - budget)
+    refined = stage(
+        unknowns, REFINE[1], REFINE[2], steps - round(STIFF[0] * steps) - round(RELEASE[0] * steps) - budget
+    )
     return refined._replace(steps=taken, history=torch.cat(histories))
 
 
@@ -238,7 +242,12 @@ def _resume(problem: Problem, init: Solution, batch: torch.Size) -> dict[str, Te
             f"init: expected batch {tuple(batch)}, got {tuple(init.params['transl'].shape[:-1])}; "
             "pass a solution of the same samples"
         )
-    params = {name: init.params[name].detach().to(like).flatten(0, len(batch) - 1) if batch else init.params[name].detach().to(like).unsqueeze(0) for name in names}
+    params = {
+        name: init.params[name].detach().to(like).flatten(0, len(batch) - 1)
+        if batch
+        else init.params[name].detach().to(like).unsqueeze(0)
+        for name in names
+    }
     scale = init.camera.scale.detach().to(like).reshape(-1) / seen.size
     shift = (init.camera.translation.detach().to(like).reshape(-1, 2) - seen.middle) / seen.size.unsqueeze(-1)
     return {

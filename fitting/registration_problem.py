@@ -46,7 +46,13 @@ class Observations(NamedTuple):
 
 
 def normalise(
-    faces: Tensor, barycentric: Tensor, pixels: Tensor, weight: Tensor, keypoints: Tensor, confidence: Tensor, depths: Tensor
+    faces: Tensor,
+    barycentric: Tensor,
+    pixels: Tensor,
+    weight: Tensor,
+    keypoints: Tensor,
+    confidence: Tensor,
+    depths: Tensor,
 ) -> Observations:
     """Clean and scale what is seen, all with batch (B,): gross outliers change neither the middle nor the size.
 

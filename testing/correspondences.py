@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..bodymodel import BodyModel, SurfacePoints
 from ..cameras import WeakPerspectiveCamera
-from ..fitting.correspondences import Correspondences
+from ..fitting import Correspondences
 from ..geometry import face_areas, vertex_normals
 
 # The depth map is made of this many random points of the surface, in cells of this many pixels.
