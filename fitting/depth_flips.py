@@ -2,7 +2,7 @@
 
 A projected bone looks the same whether it comes towards the camera or goes away from it, so a fit gets stuck in the
 wrong one of the two. Per limb there are four: neither, upper, lower or both segments mirrored (Sminchisescu and Triggs
-2003, kinematic jumps). Limbs hardly interact, so all limbs try the same of the four at once, and each chooses for itself.
+2003, kinematic jumps). Limbs hardly interact: all try the same of the four at once, and each chooses for itself.
 """
 
 from __future__ import annotations

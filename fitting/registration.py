@@ -11,17 +11,15 @@ from torch import Tensor
 
 from ..bodymodel import BodyModel, KeypointRegressor
 from ..bodymodel.limits import LimitBox, default_joint_limits
-from ..cameras import WeakPerspectiveCamera
-from ..geometry import axis_angle_to_matrix, gram_schmidt, matrix_to_axis_angle
-from ..geometry.checks import broadcast_batches, expect_shape
 from .correspondences import Correspondences
 from .minimise import minimise
 from .registration_flips import try_depth_flips
-from .registration_problem import Observations, Problem, normalise
-from .registration_start import start_from_rest
+from .registration_observations import observe
+from .registration_problem import Problem
 from .registration_terms import Term, default_terms
+from .registration_unknowns import report_solution, resume_unknowns, start_from_rest
 from .relaxed import relaxed_pose
-from .solution import Solution, Status
+from .solution import Solution
 
 # Share of the steps, stiffness, and outlier error (share of the person's size) of each stage: find the view and the
 # rough pose stiffly, release, try mirrored limbs, refine.
@@ -98,7 +96,7 @@ def register_surface(
         if keypoint_set is None:
             raise ValueError("keypoint_set: expected a name with keypoints, got None; say which points they are")
         regressor = KeypointRegressor(keypoint_set, model.data, dtype=model.dtype, device=model.device)
-    seen, batch = _observe(model, correspondences, keypoints, confidence, depths, regressor)
+    seen, batch = observe(model, correspondences, keypoints, confidence, depths, regressor)
     joints = next(part.count for part in model.data.table_row.parts if part.name == "body_pose")
     like = model.v_template
     ids = model.faces[seen.faces].flatten(-2)
@@ -114,71 +112,10 @@ def register_surface(
         dict(default_terms() if terms is None else terms),
     )
     total = (300 if init is None else 100) if steps is None else steps
-    start = start_from_rest(problem) if init is None else _resume(problem, init, batch)
+    start = start_from_rest(problem) if init is None else resume_unknowns(problem, init, batch)
     solved = _solve(problem, start, total, lr, callback, fresh=init is None)
-    solution = _report(problem, solved, start, batch)
+    solution = report_solution(problem, solved, start, batch)
     return solution.check() if throw else solution
-
-
-def _observe(
-    model: BodyModel,
-    correspondences: Correspondences,
-    keypoints: Tensor | None,
-    confidence: Tensor | None,
-    depths: Tensor | None,
-    regressor: KeypointRegressor | None,
-) -> tuple[Observations, torch.Size]:
-    """Check shapes, flatten the batch to (B,), and normalise."""
-    surface, pixels, weight = correspondences
-    like = model.v_template
-    batch = expect_shape("correspondences.pixels", pixels, "N", 2)
-    count = pixels.shape[-2]
-    shapes = {
-        "correspondences.surface.faces": expect_shape("correspondences.surface.faces", surface.faces, count),
-        "correspondences.surface.barycentric": expect_shape(
-            "correspondences.surface.barycentric", surface.barycentric, count, 3
-        ),
-        "correspondences.weight": expect_shape("correspondences.weight", weight, count),
-    }
-    size = 0 if keypoints is None or regressor is None else len(regressor.names)
-    if keypoints is None:
-        keypoints, confidence, depths = like.new_zeros(0, 2), like.new_zeros(0), like.new_zeros(0)
-    else:
-        shapes["keypoints"] = expect_shape("keypoints", keypoints, size, 2)
-    confidence = like.new_ones(size) if confidence is None else confidence
-    depths = like.new_full((size,), torch.nan) if depths is None else depths
-    shapes["confidence"] = expect_shape("confidence", confidence, size)
-    shapes["depths"] = expect_shape("depths", depths, size)
-    if broadcast_batches({"correspondences.pixels": batch, **shapes}) != batch:
-        listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items() if len(shape) > len(batch))
-        raise ValueError(
-            f"correspondences.pixels: expected the largest batch, got {tuple(batch)} beside {listed}; expand it"
-        )
-    faces = surface.faces.expand(*batch, count)
-    if faces.numel() and not (0 <= int(faces.min()) and int(faces.max()) < len(model.faces)):
-        raise ValueError(
-            f"correspondences.surface.faces: expected 0 to {len(model.faces) - 1}, got {int(faces.min())} to "
-            f"{int(faces.max())}; these points belong to another mesh"
-        )
-
-    def flat(value: Tensor, *event: int) -> Tensor:
-        return value.detach().to(like).expand(*batch, *event).reshape(batch.numel(), *event)
-
-    sight = flat(confidence, size)
-    if regressor is not None:
-        sight = sight * regressor.valid.to(sight)
-    return (
-        normalise(
-            faces.to(like.device).reshape(batch.numel(), count),
-            flat(surface.barycentric, count, 3),
-            flat(pixels, count, 2),
-            flat(weight, count),
-            flat(keypoints, size, 2),
-            sight,
-            flat(depths, size),
-        ),
-        batch,
-    )
 
 
 def _solve(
@@ -196,7 +133,7 @@ def _solve(
     def stage(start: dict[str, Tensor], stiffness: float, outlier: float, budget: int) -> Solution:
         nonlocal taken
         before = taken
-        report = None if callback is None else lambda step, _: callback(before + step, steps)
+        report = (lambda step, _: callback(before + step, steps)) if callback is not None else None
         rates = {name: lr * RATES.get(name, 1.0) for name in start}
         solved = minimise(
             lambda p: problem.energy(p, stiffness, outlier),
@@ -226,64 +163,3 @@ def _solve(
 def _fade(progress: float) -> float:
     """Return the factor on the step size: constant for half of a stage, then down to a tenth."""
     return 1.0 if progress < 0.5 else 0.55 + 0.45 * math.cos(2 * math.pi * (progress - 0.5))
-
-
-def _resume(problem: Problem, init: Solution, batch: torch.Size) -> dict[str, Tensor]:
-    """Return the unknowns (B, ...) of a previous solution."""
-    shape, seen, like = problem.shape_argument, problem.seen, problem.model.v_template
-    names = (shape, "global_orient", "body_pose", "transl")
-    if any(name not in init.params for name in names) or not isinstance(init.camera, WeakPerspectiveCamera):
-        raise ValueError(
-            f"init: expected a solution with {', '.join(names)} and a WeakPerspectiveCamera, got "
-            f"{', '.join(init.params)} and {type(init.camera).__name__}; pass a solution of the same kind of model"
-        )
-    if init.params["transl"].shape[:-1] != batch:
-        raise ValueError(
-            f"init: expected batch {tuple(batch)}, got {tuple(init.params['transl'].shape[:-1])}; "
-            "pass a solution of the same samples"
-        )
-    params = {
-        name: init.params[name].detach().to(like).flatten(0, len(batch) - 1)
-        if batch
-        else init.params[name].detach().to(like).unsqueeze(0)
-        for name in names
-    }
-    scale = init.camera.scale.detach().to(like).reshape(-1) / seen.size
-    shift = (init.camera.translation.detach().to(like).reshape(-1, 2) - seen.middle) / seen.size.unsqueeze(-1)
-    return {
-        "matrix": axis_angle_to_matrix(params["global_orient"]),
-        "body_pose": params["body_pose"],
-        shape: params[shape],
-        "log_scale": scale.clamp(min=1e-6).log(),
-        "translation": shift + scale.unsqueeze(-1) * params["transl"][:, :2],
-    }
-
-
-def _report(problem: Problem, solved: Solution, start: dict[str, Tensor], batch: torch.Size) -> Solution:
-    """Turn a solution in unknowns (B, ...) into one in the model's arguments and the caller's batch."""
-    seen = problem.seen
-
-    def valid(value: Tensor) -> Tensor:
-        return seen.valid.view(-1, *(1,) * (value.dim() - 1))
-
-    unknowns = {name: torch.where(valid(value), value, start[name]) for name, value in solved.params.items()}
-    body = problem.body(unknowns, 1.0)
-    error = (body.projected - body.pixels).norm(dim=-1) * seen.size.unsqueeze(-1)
-    params = {
-        problem.shape_argument: unknowns[problem.shape_argument],
-        "global_orient": matrix_to_axis_angle(gram_schmidt(unknowns["matrix"])),
-        "body_pose": unknowns["body_pose"],
-        "transl": torch.zeros_like(unknowns["matrix"][..., 0]),
-    }
-    scale = unknowns["log_scale"].exp() * seen.size
-    shift = unknowns["translation"] * seen.size.unsqueeze(-1) + seen.middle
-    residuals = torch.where(seen.weight > 0, error, torch.nan)
-    return Solution(
-        {name: value.reshape(*batch, *value.shape[1:]) for name, value in params.items()},
-        solved.loss.reshape(batch),
-        solved.steps,
-        torch.where(seen.valid, solved.status, int(Status.INVALID)).reshape(batch),
-        solved.history.reshape(len(solved.history), *batch),
-        WeakPerspectiveCamera(scale.reshape(batch), shift.reshape(*batch, 2)),
-        residuals.reshape(*batch, residuals.shape[-1]),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,8 @@ def try_depth_flips(
     like = unknowns["matrix"]
     skeleton, count = problem.model.skeleton, unknowns["body_pose"].shape[-2]
     limbs = limbs_of(skeleton, like.device)
-    rest = problem.model.joints(**{problem.shape_argument: unknowns[problem.shape_argument]})
+    shape: dict[str, Any] = {problem.shape_argument: unknowns[problem.shape_argument]}
+    rest = problem.model.joints(**shape)
     still = torch.eye(3, dtype=like.dtype, device=like.device).expand(len(like), skeleton.num_joints - count - 1, 3, 3)
     turned = axis_angle_to_matrix(unknowns["body_pose"])
     local = torch.cat((gram_schmidt(like).unsqueeze(1), turned, still), dim=1)

@@ -1,4 +1,4 @@
-"""A registration as a function of its unknowns: targets in the person's own unit, and the body they are compared with."""
+"""A registration as a function of its unknowns: the body as the terms see it, and the energy."""
 
 from __future__ import annotations
 
@@ -6,86 +6,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..bodymodel import BodyModel, KeypointRegressor
 from ..bodymodel.limits import LimitBox
 from ..bodymodel.skinning import VertexBases
 from ..geometry import axis_angle_to_matrix, gram_schmidt
+from .registration_observations import Observations
 from .registration_terms import Registration, Term
 from .relaxed import RelaxedPose
-
-
-class Observations(NamedTuple):
-    """What is seen of B people, moved and scaled so that a person's size is about 1.
-
-    Attributes:
-        faces: (B, N) of the surface points.
-        barycentric: (B, N, 3).
-        pixels: (B, N, 2); finite, zero where not seen.
-        weight: (B, N); zero where not seen, and everywhere in an invalid sample.
-        keypoints: (B, K, 2) likewise.
-        confidence: (B, K).
-        depths: (B, K) metres, NaN where unknown.
-        middle: (B, 2) pixels.
-        size: (B,) pixels.
-        valid: (B,) whether there is something to register.
-    """
-
-    faces: Int[Tensor, "B N"]
-    barycentric: Float[Tensor, "B N 3"]
-    pixels: Float[Tensor, "B N 2"]
-    weight: Float[Tensor, "B N"]
-    keypoints: Float[Tensor, "B K 2"]
-    confidence: Float[Tensor, "B K"]
-    depths: Float[Tensor, "B K"]
-    middle: Float[Tensor, "B 2"]
-    size: Float[Tensor, " B"]
-    valid: Bool[Tensor, " B"]
-
-
-def normalise(
-    faces: Tensor,
-    barycentric: Tensor,
-    pixels: Tensor,
-    weight: Tensor,
-    keypoints: Tensor,
-    confidence: Tensor,
-    depths: Tensor,
-) -> Observations:
-    """Clean and scale what is seen, all with batch (B,): gross outliers change neither the middle nor the size.
-
-    The middle is the median of all visible points, the size four times their median distance from it, which is about
-    the diagonal of the person's box. A sample is invalid when something visible is NaN or infinite, or when its points
-    have no extent.
-    """
-    points = torch.cat((pixels, keypoints), dim=-2)
-    share = torch.cat((weight, confidence), dim=-1)
-    seen = share > 0
-    finite = (points.isfinite().all(-1) | ~seen).all(-1)
-    points = torch.where(seen.unsqueeze(-1) & finite[:, None, None], points, torch.nan)
-    middle = points.nanmedian(-2).values
-    size = 4 * (points - middle.unsqueeze(-2)).norm(dim=-1).nanmedian(-1).values
-    valid = finite & (size > 0)
-    middle = torch.where(valid.unsqueeze(-1), middle, 0)
-    size = torch.where(valid, size, 1)
-    scaled = (points - middle.unsqueeze(-2)) / size[:, None, None]
-    share = torch.where(seen & valid.unsqueeze(-1), share.clamp(max=1), 0)
-    scaled = torch.where((share > 0).unsqueeze(-1), scaled, 0)
-    count = pixels.shape[-2]
-    return Observations(
-        faces,
-        barycentric,
-        scaled[:, :count],
-        share[:, :count],
-        scaled[:, count:],
-        share[:, count:],
-        torch.where(depths.isinf(), torch.nan, depths),
-        middle,
-        size,
-        valid,
-    )
 
 
 class Problem(NamedTuple):
