@@ -27,4 +27,6 @@ from .save import save_body_model as save_body_model
 from .segment_scale import segment_scale_model as segment_scale_model
 from .skeleton import Skeleton as Skeleton
 from .skinning import skin as skin
+from .surface_atlas import SurfaceAtlas as SurfaceAtlas
+from .surface_atlas import open_body_atlas as open_body_atlas
 from .synthetic import synthetic_model as synthetic_model
