@@ -3,6 +3,11 @@
 from .age import add_age_direction as add_age_direction
 from .convert import convert_keypoints as convert_keypoints
 from .data import BodyModelData as BodyModelData
+from .densepose_files import DensePoints as DensePoints
+from .densepose_files import DensePosePerson as DensePosePerson
+from .densepose_files import iuv_image_to_points as iuv_image_to_points
+from .densepose_files import load_densepose as load_densepose
+from .densepose_files import stack_dense_points as stack_dense_points
 from .hands import HandPCA as HandPCA
 from .hands import mean_hand_pose as mean_hand_pose
 from .interop import from_smplx as from_smplx
@@ -29,4 +34,6 @@ from .skeleton import Skeleton as Skeleton
 from .skinning import skin as skin
 from .surface_atlas import SurfaceAtlas as SurfaceAtlas
 from .surface_atlas import open_body_atlas as open_body_atlas
+from .surface_parts import COARSE_PART as COARSE_PART
+from .surface_parts import PART_NAMES as PART_NAMES
 from .synthetic import synthetic_model as synthetic_model

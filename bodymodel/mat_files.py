@@ -128,9 +128,8 @@ class _Reader:
         if kind not in _TYPES:
             raise ValueError(f"expected numbers, got an element of type {kind}; the file is damaged")
         dtype = np.dtype(self.order + _TYPES[kind])
-        if len(content) != math.prod(shape) * dtype.itemsize:
-            raise ValueError(
-                f"expected {math.prod(shape) * dtype.itemsize} bytes for {shape}, got {len(content)}; the file is damaged"
-            )
+        size = math.prod(shape) * dtype.itemsize
+        if len(content) != size:
+            raise ValueError(f"expected {size} bytes for {shape}, got {len(content)}; the file is damaged")
         array = np.frombuffer(content, dtype).reshape(shape, order="F")
         return array.astype(dtype.newbyteorder("="))

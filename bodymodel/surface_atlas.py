@@ -15,27 +15,15 @@ from torch import Tensor
 from ..geometry.checks import broadcast_batches, expect_shape, expect_values
 from .data import BodyModelData
 from .outputs import SurfacePoints
-from .surface_files import densepose_atlas_arrays, load_atlas_arrays, open_body_atlas_path, save_atlas_arrays
-from .surface_lookup import Grid, build_grid, closest_weights, nearest_triangle
-
-NUM_PARTS = 24
-
-MIRROR_PART = (0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23)
-"""The part on the other side of the body, for 0 (background) and parts 1 to 24."""
-
-PART_NAMES = (
-    "background",
-    *("torso_back", "torso_front", "right_hand", "left_hand", "left_foot", "right_foot"),
-    *("right_thigh_back", "left_thigh_back", "right_thigh_front", "left_thigh_front"),
-    *("right_shank_back", "left_shank_back", "right_shank_front", "left_shank_front"),
-    *("left_upper_arm_inside", "right_upper_arm_inside", "left_upper_arm_outside", "right_upper_arm_outside"),
-    *("left_forearm_inside", "right_forearm_inside", "left_forearm_outside", "right_forearm_outside"),
-    *("right_head", "left_head"),
+from .surface_files import (
+    FIELDS,
+    densepose_atlas_arrays,
+    load_atlas_arrays,
+    open_body_atlas_path,
+    save_atlas_arrays,
 )
-"""Names of 0 and DensePose's 24 parts."""
-
-COARSE_PART = (0, 1, 1, 2, 3, 4, 5, 6, 7, 6, 7, 8, 9, 8, 9, 10, 11, 10, 11, 12, 13, 12, 13, 14, 14)
-"""DensePose's coarse part, as in `dp_masks`, of 0 and parts 1 to 24."""
+from .surface_lookup import Grid, build_grid, closest_weights, nearest_triangle
+from .surface_parts import MIRROR_PART, NUM_PARTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +59,9 @@ class SurfaceAtlas:
     num_faces: int
     mirrored: bool = False
     symmetry: np.ndarray | None = None
-    _grids: dict[Any, Grid] = field(default_factory=dict, init=False, repr=False)
+    _row_of_face: np.ndarray = field(init=False, repr=False)
+    _has_part: np.ndarray = field(init=False, repr=False)
+    _tensors: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, kind, dtype in (("faces", "iu", np.int64), ("part", "iu", np.int64), ("uv", "fiu", np.float64)):
@@ -85,6 +75,10 @@ class SurfaceAtlas:
         object.__setattr__(self, "num_faces", int(self.num_faces))
         object.__setattr__(self, "mirrored", bool(self.mirrored))
         self._check()
+        rows = np.full(self.num_faces, -1)
+        rows[self.faces] = np.arange(len(self.faces))
+        object.__setattr__(self, "_row_of_face", rows)
+        object.__setattr__(self, "_has_part", np.isin(np.arange(NUM_PARTS + 1), self.part))
 
     @classmethod
     def from_densepose(
@@ -134,7 +128,7 @@ class SurfaceAtlas:
             ValueError: a name that does not end in .npz.
             FileNotFoundError: the folder is not there.
         """
-        save_atlas_arrays(path, self)
+        save_atlas_arrays(path, {name: getattr(self, name) for name in FIELDS})
 
     def to_surface(self, part: Int[Tensor, "*#batch N"], uv: Float[Tensor, "*#batch N 2"]) -> SurfacePoints:
         """Return the surface points at (I, U, V).
@@ -164,7 +158,7 @@ class SurfaceAtlas:
         grid = self._grid(points)
         row = nearest_triangle(grid, chart, points.detach())
         weights = closest_weights(points, grid.triangles[row]) * covered.unsqueeze(-1)
-        faces = torch.from_numpy(self.faces).to(row.device)[row] * covered
+        faces = self._tensor("faces", row.device)[row] * covered
         return SurfacePoints(faces.reshape(shape), weights.to(uv.dtype).reshape(*shape, 3))
 
     def from_surface(self, surface: SurfacePoints) -> tuple[Int[Tensor, "*batch N"], Float[Tensor, "*batch N 2"]]:
@@ -181,20 +175,17 @@ class SurfaceAtlas:
             f"indices 0 to {self.num_faces - 1}",
             "the points belong to another model",
         )
-        row = np.full(self.num_faces, -1)
-        row[self.faces] = np.arange(len(self.faces))
-        rows = torch.from_numpy(row).to(weights.device)[surface.faces]
+        rows = self._tensor("_row_of_face", weights.device)[surface.faces]
         charted = rows >= 0
-        part = torch.from_numpy(self.part).to(weights.device)[rows] * charted
-        corners = torch.from_numpy(self.uv).to(weights)[rows] * charted[..., None, None]
+        part = self._tensor("part", weights.device)[rows] * charted
+        corners = self._tensor("uv", weights.device, weights.dtype)[rows] * charted[..., None, None]
         return part, (corners * weights.unsqueeze(-1)).sum(-2)
 
     def covers(self, part: Int[Tensor, "*#batch N"], uv: Float[Tensor, "*#batch N 2"]) -> Bool[Tensor, "*batch N"]:
         """Return whether the atlas has the part and (U, V) is finite."""
-        known = torch.zeros(NUM_PARTS + 1, dtype=torch.bool)
-        known[torch.from_numpy(np.unique(self.part))] = True
+        known = self._tensor("_has_part", part.device, torch.bool)
         in_range = (part >= 0) & (part <= NUM_PARTS)
-        return known.to(part.device)[torch.where(in_range, part, 0).long()] & torch.isfinite(uv).all(-1)
+        return known[torch.where(in_range, part, 0).long()] & torch.isfinite(uv).all(-1)
 
     def flip(
         self, part: Int[Tensor, "*#batch N"], uv: Float[Tensor, "*#batch N 2"]
@@ -220,12 +211,12 @@ class SurfaceAtlas:
             rows, columns = self.symmetry.shape[1:3]
             u, v = torch.nan_to_num(uv.detach()).clamp(0, 1).unbind(-1)
             place = ((index - 1).clamp(min=0) * rows + (v * (rows - 1)).long()) * columns + (u * (columns - 1)).long()
-            flipped = torch.from_numpy(self.symmetry.reshape(-1, 2)).to(uv)[place]
+            flipped = self._tensor("symmetry", uv.device, uv.dtype).reshape(-1, 2)[place]
         else:
             raise ValueError(
                 "symmetry: expected tables, got None; give from_densepose the path of UV_symmetry_transforms.mat"
             )
-        other = torch.tensor(MIRROR_PART, device=part.device)[index].to(part.dtype)
+        other = torch.tensor(MIRROR_PART, device=part.device, dtype=part.dtype)[index]
         return torch.where(in_range, other, part), torch.where((index > 0).unsqueeze(-1), flipped, uv)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SurfaceAtlas:
@@ -242,12 +233,19 @@ class SurfaceAtlas:
 
     def _grid(self, like: Tensor) -> Grid:
         """Return the search grid beside `like`; it is built at first use and kept."""
-        if "built" not in self._grids:
-            self._grids["built"] = build_grid(self.part - 1, self.uv, NUM_PARTS)
-        key = (like.device, like.dtype)
-        if key not in self._grids:
-            self._grids[key] = self._grids["built"].to(like)
-        return self._grids[key]
+        if "grid" not in self._tensors:
+            self._tensors["grid"] = build_grid(self.part - 1, self.uv, NUM_PARTS)
+        key = ("grid", like.device, like.dtype)
+        if key not in self._tensors:
+            self._tensors[key] = self._tensors["grid"].to(like)
+        return self._tensors[key]
+
+    def _tensor(self, name: str, device: torch.device, dtype: torch.dtype = torch.int64) -> Tensor:
+        """Return an attribute as a tensor; made at first use and kept."""
+        key = (name, device, dtype)
+        if key not in self._tensors:
+            self._tensors[key] = torch.tensor(getattr(self, name), dtype=dtype, device=device)
+        return self._tensors[key]
 
     def _check(self) -> None:
         count = len(self.faces) if self.faces.ndim == 1 else 0

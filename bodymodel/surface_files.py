@@ -6,7 +6,7 @@ import os
 import secrets
 import warnings
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,16 +22,8 @@ _SYMMETRY_KEYS = frozenset({"U_transforms", "V_transforms"})
 _OWN_KEYS = frozenset({"faces", "part", "corners", "uv", "num_faces", "mirrored"})
 _SYMMETRY = "symmetry"
 
-
-class AtlasArrays(Protocol):
-    """What an atlas consists of."""
-
-    faces: np.ndarray
-    part: np.ndarray
-    uv: np.ndarray
-    num_faces: int
-    mirrored: bool
-    symmetry: np.ndarray | None
+FIELDS = ("faces", "part", "uv", "num_faces", "mirrored", _SYMMETRY)
+"""What an atlas consists of."""
 
 
 def open_body_atlas_path(detail: str) -> Path:
@@ -42,25 +34,25 @@ def open_body_atlas_path(detail: str) -> Path:
     return Path(__file__).with_name("assets") / names[detail]
 
 
-def save_atlas_arrays(path: str | os.PathLike[str], atlas: AtlasArrays) -> None:
-    """Write an atlas; places that several corners share are written once."""
+def save_atlas_arrays(path: str | os.PathLike[str], fields: dict[str, Any]) -> None:
+    """Write the `FIELDS` of an atlas; places that several corners share are written once."""
     path = Path(path)
     if path.suffix != ".npz":
         raise ValueError(f"path: expected a name that ends in .npz, got {path.name}; change it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: expected a folder, got none; make it first")
-    places, corners = np.unique(atlas.uv.reshape(-1, 2), axis=0, return_inverse=True)
+    places, corners = np.unique(fields["uv"].reshape(-1, 2), axis=0, return_inverse=True)
     small = places.astype(np.float32)
     arrays = {
-        "faces": _narrow(atlas.faces),
-        "part": atlas.part.astype(np.uint8),
+        "faces": _narrow(fields["faces"]),
+        "part": fields["part"].astype(np.uint8),
         "corners": _narrow(corners.reshape(-1, 3)),
         "uv": small if (small == places).all() else places,
-        "num_faces": np.array(atlas.num_faces),
-        "mirrored": np.array(atlas.mirrored),
+        "num_faces": np.array(fields["num_faces"]),
+        "mirrored": np.array(fields["mirrored"]),
     }
-    if atlas.symmetry is not None:
-        arrays[_SYMMETRY] = atlas.symmetry
+    if fields[_SYMMETRY] is not None:
+        arrays[_SYMMETRY] = fields[_SYMMETRY]
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial.npz")
     try:
         np.savez_compressed(beside, **arrays)

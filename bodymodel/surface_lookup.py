@@ -17,6 +17,7 @@ class Grid(NamedTuple):
 
     Attributes:
         triangles: (A, 3, 2) all triangles.
+        planes: (9, A) the same, turned counter-clockwise, as the search wants them.
         resolution: (P,) cells along a side, for each of P charts; 0 for a chart without triangles.
         first_cell: (P,) index of each chart's first cell; cells follow row by row, v first.
         start: (C + 1,) where each cell's list begins in `listed`.
@@ -24,6 +25,7 @@ class Grid(NamedTuple):
     """
 
     triangles: Tensor
+    planes: Tensor
     resolution: Tensor
     first_cell: Tensor
     start: Tensor
@@ -31,8 +33,8 @@ class Grid(NamedTuple):
 
     def to(self, like: Tensor) -> Grid:
         """Return the grid on the device of `like`, its triangles in the type of `like`."""
-        others = (part.to(like.device) for part in self[1:])
-        return Grid(self.triangles.to(like), *others)
+        others = (part.to(like.device) for part in self[2:])
+        return Grid(self.triangles.to(like), self.planes.to(like), *others)
 
 
 def build_grid(chart: np.ndarray, triangles: np.ndarray, charts: int) -> Grid:
@@ -48,12 +50,15 @@ def build_grid(chart: np.ndarray, triangles: np.ndarray, charts: int) -> Grid:
         charts: number of charts.
     """
     corners = torch.from_numpy(np.array(triangles, dtype=np.float64))
+    a, b, c = corners.unbind(1)
+    turned = (b - a)[:, 0] * (c - a)[:, 1] < (b - a)[:, 1] * (c - a)[:, 0]
+    planes = _planes(torch.where(turned[:, None, None], corners.flip(1), corners))
     resolution, counts, listed = [], [], []
     for number in range(charts):
         own = torch.from_numpy(np.flatnonzero(chart == number))
         side, count, found = 1, torch.tensor([len(own)]), own
         while side * side < len(own):
-            side, count, found = _refine(corners, side, count, found)
+            side, count, found = _refine(planes, side, count, found)
         resolution.append(side if len(own) else 0)
         counts.append(count[: side * side if len(own) else 0])
         listed.append(found)
@@ -61,6 +66,7 @@ def build_grid(chart: np.ndarray, triangles: np.ndarray, charts: int) -> Grid:
     zero = torch.zeros(1, dtype=torch.int64)
     return Grid(
         corners,
+        planes,
         sides,
         torch.cat([zero, (sides * sides).cumsum(0)[:-1]]),
         torch.cat([zero, torch.cat(counts).cumsum(0)]),
@@ -89,55 +95,72 @@ def nearest_triangle(grid: Grid, chart: Tensor, points: Tensor) -> Tensor:
 
 
 def closest_weights(points: Tensor, triangles: Tensor) -> Tensor:
-    """Return the barycentric weights (*B, 3) of the point of each triangle (*B, 3, 2) closest to `points` (*B, 2).
+    """Return the barycentric weights (n, 3) of the point of each triangle (n, 3, 2) closest to `points` (n, 2).
 
     Inside, the weights are those of the point itself. Differentiable in the points: outside, only along the edge.
     """
-    along, squared, inside, area, crosses = _edge_geometry(points, triangles)
-    # Edge k runs from corner k to k + 1; the sub-triangle on it weighs the corner opposite.
-    whole = torch.where(area == 0, torch.ones_like(area), area)
-    own = torch.stack([crosses[..., 1], crosses[..., 2], crosses[..., 0]], -1) / whole.unsqueeze(-1)
-    edge = squared.argmin(-1, keepdim=True)
-    share = along.gather(-1, edge)
+    x, y = points.unbind(-1)
+    edges = _edges(x, y, _planes(triangles))
+    area = edges[0].cross + edges[1].cross + edges[2].cross
+    # edge k runs from corner k to k + 1; the triangle on it weighs the corner opposite
+    crosses = torch.stack([edges[1].cross, edges[2].cross, edges[0].cross], -1)
+    inside = (crosses * area.sign().unsqueeze(-1) > 0).all(-1, keepdim=True)
+    own = crosses / torch.where(area == 0, torch.ones_like(area), area).unsqueeze(-1)
+    nearest = torch.stack([edge.squared for edge in edges], -1).argmin(-1, keepdim=True)
+    share = torch.stack([edge.along for edge in edges], -1).gather(-1, nearest)
     corner = torch.arange(3, device=points.device)
-    on_edge = torch.where(corner == edge, 1 - share, torch.where(corner == (edge + 1) % 3, share, 0 * share))
-    return torch.where(inside.unsqueeze(-1), own, on_edge)
+    on_edge = torch.where(corner == nearest, 1 - share, torch.where(corner == (nearest + 1) % 3, share, 0 * share))
+    return torch.where(inside, own, on_edge)
 
 
-def squared_distance(points: Tensor, triangles: Tensor) -> Tensor:
-    """Return the squared distance (*B,) of `points` (*B, 2) to triangles (*B, 3, 2) of either orientation."""
-    _, squared, inside, _, _ = _edge_geometry(points, triangles)
-    return torch.where(inside, torch.zeros_like(squared[..., 0]), squared.amin(-1))
+class _Edge(NamedTuple):
+    """What the points are to one edge: place of the closest point on it, squared distance, twice the area with it."""
+
+    along: Tensor
+    squared: Tensor
+    cross: Tensor
 
 
-def _edge_geometry(points: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return per edge the place of the closest point and its squared distance, whether inside, and twice the areas."""
+def _planes(triangles: Tensor) -> Tensor:
+    """Return (9, A): x of the corners, y of the corners, one over the squared lengths of the edges (0 for none)."""
     edges = torch.roll(triangles, -1, dims=-2) - triangles
-    offset = points.unsqueeze(-2) - triangles
     length = (edges * edges).sum(-1)
-    along = ((offset * edges).sum(-1) / torch.where(length == 0, torch.ones_like(length), length)).clamp(0, 1)
-    gap = offset - along.unsqueeze(-1) * edges
-    crosses = edges[..., 0] * offset[..., 1] - edges[..., 1] * offset[..., 0]
-    area = edges[..., 0, 0] * edges[..., 1, 1] - edges[..., 0, 1] * edges[..., 1, 0]
-    inside = (crosses * area.unsqueeze(-1) >= 0).all(-1) & (area != 0)
-    return along, (gap * gap).sum(-1), inside, area, crosses
+    inverse = torch.where(length == 0, length, 1 / torch.where(length == 0, torch.ones_like(length), length))
+    return torch.cat([triangles[..., 0].T, triangles[..., 1].T, inverse.T])
 
 
-def _refine(corners: Tensor, side: int, count: Tensor, listed: Tensor) -> tuple[int, Tensor, Tensor]:
+def _edges(x: Tensor, y: Tensor, planes: Tensor) -> list[_Edge]:
+    # Written out over flat arrays: sums over a last dimension of 2 or 3 take ten times as long.
+    found = []
+    for k, after in ((0, 1), (1, 2), (2, 0)):
+        edge_x, edge_y = planes[after] - planes[k], planes[3 + after] - planes[3 + k]
+        offset_x, offset_y = x - planes[k], y - planes[3 + k]
+        along = ((offset_x * edge_x + offset_y * edge_y) * planes[6 + k]).clamp(0, 1)
+        gap_x, gap_y = offset_x - along * edge_x, offset_y - along * edge_y
+        found.append(_Edge(along, gap_x * gap_x + gap_y * gap_y, edge_x * offset_y - edge_y * offset_x))
+    return found
+
+
+def _squared_distance(points: Tensor, planes: Tensor, owner: Tensor, triangle: Tensor) -> Tensor:
+    """Return the squared distance of each pair: points[owner] to the counter-clockwise triangle `triangle`."""
+    found = []
+    for one, other in zip(owner.split(_PAIRS_AT_ONCE), triangle.split(_PAIRS_AT_ONCE), strict=True):
+        a, b, c = _edges(points[:, 0][one], points[:, 1][one], planes[:, other])
+        least = torch.minimum(torch.minimum(a.squared, b.squared), c.squared)
+        inside = torch.minimum(torch.minimum(a.cross, b.cross), c.cross) > 0
+        found.append(torch.where(inside, 0, least))
+    return torch.cat(found)
+
+
+def _refine(planes: Tensor, side: int, count: Tensor, listed: Tensor) -> tuple[int, Tensor, Tensor]:
     """Halve the cells of one chart: (cells along a side, length of each list, lists)."""
     fine = 2 * side
     cell = torch.arange(fine * fine)
     parent = (cell // fine // 2) * side + cell % fine // 2
-    center = (torch.stack([cell % fine, cell // fine], -1) + 0.5).to(corners) / fine
-    start = count.cumsum(0) - count
-    owner, entry = _expand(start[parent], count[parent])
+    center = (torch.stack([cell % fine, cell // fine], -1) + 0.5).to(planes) / fine
+    owner, entry = _expand((count.cumsum(0) - count)[parent], count[parent])
     triangle = listed[entry]
-    distance = torch.cat(
-        [
-            squared_distance(center[o], corners[t])
-            for o, t in zip(owner.split(_PAIRS_AT_ONCE), triangle.split(_PAIRS_AT_ONCE), strict=True)
-        ]
-    ).sqrt()
+    distance = _squared_distance(center, planes, owner, triangle).sqrt()
     least = distance.new_full((fine * fine,), torch.inf).scatter_reduce(0, owner, distance, "amin")
     # a little more than 2 r, so that a point rounded into the wrong cell still finds its triangle
     keep = distance <= least[owner] + 1.4143 / fine
@@ -147,7 +170,7 @@ def _refine(corners: Tensor, side: int, count: Tensor, listed: Tensor) -> tuple[
 def _nearest_of_lists(grid: Grid, first: Tensor, count: Tensor, points: Tensor) -> Tensor:
     owner, entry = _expand(first, count)
     triangle = grid.listed[entry]
-    distance = squared_distance(points[owner], grid.triangles[triangle])
+    distance = _squared_distance(points, grid.planes, owner, triangle)
     least = distance.new_full((len(points),), torch.inf).scatter_reduce(0, owner, distance, "amin")
     # among equals the first of the list, so that the same point always gets the same triangle
     place = torch.arange(len(owner), device=owner.device)

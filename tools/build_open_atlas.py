@@ -1,8 +1,8 @@
 """Build the DensePose-style atlas of the built-in body from its shipped arrays; needs physique installed.
 
-    python tools/build_open_atlas.py            # writes bodymodel/assets/open_body_atlas*.npz
-    python tools/build_open_atlas.py --check    # compares with what is there
-    python tools/build_open_atlas.py --table    # prints how much each chart distorts, from what is there
+python tools/build_open_atlas.py            # writes bodymodel/assets/open_body_atlas*.npz
+python tools/build_open_atlas.py --check    # compares with what is there
+python tools/build_open_atlas.py --table    # prints how much each chart distorts, from what is there
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def build(body: Any) -> dict[str, Any]:
         steps[faces] = uv[chart.faces]
     _mirror(mesh, steps)
     for number in range(1, len(MIRROR_PART)):
-        twice = signed_areas(np.arange(3 * (layout.part == number).sum()).reshape(-1, 3), steps[layout.part == number].reshape(-1, 2))
+        twice = signed_areas(
+            np.arange(3 * (layout.part == number).sum()).reshape(-1, 3), steps[layout.part == number].reshape(-1, 2)
+        )
         if twice.min() <= 0 or twice.sum() != 2 * STEPS**2:
             raise ValueError(
                 f"part {number}: expected positive areas that fill the square, got {twice.min()} at the least and "

@@ -79,7 +79,9 @@ class Mesh:
         """Return the groups of faces (ids) that remain when `faces` are cut along `seams`."""
         place = {face: k for k, face in enumerate(faces.tolist())}
         joined = [
-            (place[f], place[g]) for edge, (f, g) in self.edges.items() if f in place and g in place and edge not in seams
+            (place[f], place[g])
+            for edge, (f, g) in self.edges.items()
+            if f in place and g in place and edge not in seams
         ]
         graph = sparse.csr_matrix((np.ones(len(joined)), np.array(joined).T), shape=(len(faces),) * 2)
         count, label = connected_components(graph, directed=False)

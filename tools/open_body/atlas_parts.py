@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from physique.bodymodel import surface_parts
 
 from .atlas_mesh import Edge, Mesh, edges_along
 
-MIRROR_PART = np.array([0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23])
+MIRROR_PART = np.array(surface_parts.MIRROR_PART)
 TORSO_BACK, TORSO_FRONT, LEFT_HAND, LEFT_FOOT, LEFT_HEAD = 1, 2, 4, 5, 24
 
 SEGMENT_JOINTS = {
@@ -156,6 +157,4 @@ class _Segments:
 
     def _inner(self, name: str) -> list[Edge]:
         names, left = self.names, self.mesh.left
-        return [
-            e for e, (f, g) in self.mesh.edges.items() if names[f] == name == names[g] and (left[f] or left[g])
-        ]
+        return [e for e, (f, g) in self.mesh.edges.items() if names[f] == name == names[g] and (left[f] or left[g])]

@@ -18,7 +18,9 @@ def table(atlas: Any, body: Any) -> str:
     lines = ["| part | faces | skin, cm² | area 1 % | median | 99 % | stretch 1 % | median | 99 % |", "|" + "---|" * 9]
     for number in (1, 2, 4, 5, 8, 10, 12, 14, 15, 17, 19, 21, 24):
         own = atlas.part == number
-        skin, area, stretch = distortion(body.v_template[body.faces[atlas.faces[own]]].astype(np.float64), atlas.uv[own])
+        skin, area, stretch = distortion(
+            body.v_template[body.faces[atlas.faces[own]]].astype(np.float64), atlas.uv[own]
+        )
         order = [quantile(values, skin, QUANTILES) for values in (area, stretch)]
         cells = [str(number), str(own.sum()), f"{1e4 * skin.sum():.0f}", *(f"{x:.2f}" for row in order for x in row)]
         lines.append("| " + " | ".join(cells) + " |")

@@ -58,7 +58,9 @@ def _moves(mesh: Mesh, layout: Layout, lids: dict[int, list[int]]) -> Iterator[t
     for number, faces in lids.items():
         for face in faces:
             corners = mesh.faces[face].tolist()
-            beside = sorted({int(layout.part[g]) for v in corners for g in mesh.fans[v]} & set(layout.corners) - {number})
+            beside = sorted(
+                {int(layout.part[g]) for v in corners for g in mesh.fans[v]} & set(layout.corners) - {number}
+            )
             for other in beside:
                 yield [face], other
                 for corner in corners:
