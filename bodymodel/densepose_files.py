@@ -115,7 +115,7 @@ def load_densepose(
 def iuv_image_to_points(
     iuv: np.ndarray | Tensor,
     *,
-    box: Sequence[float] | None = None,
+    box: Sequence[float | int] | None = None,
     stride: int = 1,
     count: int | None = None,
     seed: int = 0,

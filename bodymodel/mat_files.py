@@ -43,7 +43,7 @@ def read_mat(data: bytes, wanted: frozenset[str]) -> dict[str, np.ndarray | list
     found: dict[str, np.ndarray | list[np.ndarray]] = {}
     for kind, content in reader.elements(memoryview(data)[128:]):
         if kind == _COMPRESSED:
-            kind, content = next(reader.elements(memoryview(reader.unpack(content))))
+            kind, content = next(reader.elements(memoryview(reader.unpack(content))), (0, content))
         if kind == _MATRIX:
             name, value = reader.variable(content)
             if value is not None:
