@@ -25,6 +25,7 @@ from .limits import default_joint_limits as default_joint_limits
 from .load import load_body_model as load_body_model
 from .model import BodyModel as BodyModel
 from .open_body import open_body as open_body
+from .open_body_atlas import open_body_atlas as open_body_atlas
 from .outputs import BodyOutput as BodyOutput
 from .outputs import RestBody as RestBody
 from .outputs import SurfacePoints as SurfacePoints
@@ -33,7 +34,6 @@ from .segment_scale import segment_scale_model as segment_scale_model
 from .skeleton import Skeleton as Skeleton
 from .skinning import skin as skin
 from .surface_atlas import SurfaceAtlas as SurfaceAtlas
-from .surface_atlas import open_body_atlas as open_body_atlas
 from .surface_parts import COARSE_PART as COARSE_PART
 from .surface_parts import PART_NAMES as PART_NAMES
 from .synthetic import synthetic_model as synthetic_model

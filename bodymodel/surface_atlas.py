@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from ..geometry.checks import broadcast_batches, expect_shape, expect_values
@@ -19,7 +18,6 @@ from .surface_files import (
     FIELDS,
     densepose_atlas_arrays,
     load_atlas_arrays,
-    open_body_atlas_path,
     save_atlas_arrays,
 )
 from .surface_lookup import Grid, build_grid, closest_weights, nearest_triangle
@@ -130,7 +128,7 @@ class SurfaceAtlas:
         """
         save_atlas_arrays(path, {name: getattr(self, name) for name in FIELDS})
 
-    def to_surface(self, part: Int[Tensor, "*#batch N"], uv: Float[Tensor, "*#batch N 2"]) -> SurfacePoints:
+    def to_surface(self, part: Integer[Tensor, "*#batch N"], uv: Float[Tensor, "*#batch N 2"]) -> SurfacePoints:
         """Return the surface points at (I, U, V).
 
         Where no triangle of the part contains (U, V), the nearest point of the part in the (U, V) plane is taken;
@@ -181,15 +179,15 @@ class SurfaceAtlas:
         corners = self._tensor("uv", weights.device, weights.dtype)[rows] * charted[..., None, None]
         return part, (corners * weights.unsqueeze(-1)).sum(-2)
 
-    def covers(self, part: Int[Tensor, "*#batch N"], uv: Float[Tensor, "*#batch N 2"]) -> Bool[Tensor, "*batch N"]:
+    def covers(self, part: Integer[Tensor, "*#batch N"], uv: Float[Tensor, "*#batch N 2"]) -> Bool[Tensor, "*batch N"]:
         """Return whether the atlas has the part and (U, V) is finite."""
         known = self._tensor("_has_part", part.device, torch.bool)
         in_range = (part >= 0) & (part <= NUM_PARTS)
         return known[torch.where(in_range, part, 0).long()] & torch.isfinite(uv).all(-1)
 
     def flip(
-        self, part: Int[Tensor, "*#batch N"], uv: Float[Tensor, "*#batch N 2"]
-    ) -> tuple[Int[Tensor, "*batch N"], Float[Tensor, "*batch N 2"]]:
+        self, part: Integer[Tensor, "*#batch N"], uv: Float[Tensor, "*#batch N 2"]
+    ) -> tuple[Integer[Tensor, "*batch N"], Float[Tensor, "*batch N 2"]]:
         """Return the part and (U, V) of the mirrored body, as for a flipped image; background stays as it is.
 
         Exact, and its own inverse, where `mirrored`. DensePose's tables hold one value for each of 256 × 256 places;
@@ -268,30 +266,6 @@ class SurfaceAtlas:
                 raise ValueError(f"symmetry: expected (24, R, C, 2), got {shape}; stack U and V last")
             if not np.isfinite(self.symmetry).all():
                 raise ValueError("symmetry: expected finite numbers, got NaN or infinity; the table is damaged")
-
-
-@lru_cache(maxsize=2)
-def open_body_atlas(detail: str = "full") -> SurfaceAtlas:
-    """Return the charts of the built-in body: DensePose's 24 part numbers, each part filling the unit square.
-
-    Every (U, V) in [0, 1] is a point of the part, and left and right are mirror images, so `flip` is exact. The seams
-    and the coordinates are this body's own, not DensePose's: a network trained on DensePose does not speak them.
-
-    Args:
-        detail: "full" or "low", as for `open_body`; the two have their own coordinates.
-
-    Returns:
-        The atlas, the same object each time.
-
-    Raises:
-        ValueError: another detail.
-
-    Example:
-        >>> from physique.bodymodel import open_body_atlas
-        >>> open_body_atlas("low")
-        SurfaceAtlas(24 parts, 3996 of 3996 faces, mirrored)
-    """
-    return SurfaceAtlas.load(open_body_atlas_path(detail))
 
 
 def _expect_integers(part: Tensor) -> None:

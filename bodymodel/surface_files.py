@@ -26,14 +26,6 @@ FIELDS = ("faces", "part", "uv", "num_faces", "mirrored", _SYMMETRY)
 """What an atlas consists of."""
 
 
-def open_body_atlas_path(detail: str) -> Path:
-    """Return the path of the built-in body's atlas, "full" or "low"."""
-    names = {"full": "open_body_atlas.npz", "low": "open_body_atlas_low.npz"}
-    if detail not in names:
-        raise ValueError(f'detail: expected "full" or "low", got {detail!r}; choose one of these')
-    return Path(__file__).with_name("assets") / names[detail]
-
-
 def save_atlas_arrays(path: str | os.PathLike[str], fields: dict[str, Any]) -> None:
     """Write the `FIELDS` of an atlas; places that several corners share are written once."""
     path = Path(path)

@@ -34,7 +34,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder of the assets")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the shipped atlases differ")
     parser.add_argument("--table", action="store_true", help="only print the distortion of the shipped charts")
+    parser.add_argument("--picture", type=Path, help="only draw the full body's parts and charts to this file")
     options = parser.parse_args()
+    if options.picture:
+        from open_body.atlas_picture import draw
+
+        draw(options.picture, SurfaceAtlas.load(options.out / FILES["full"]), open_body())
+        return 0
     status = 0
     for detail, name in FILES.items():
         path = options.out / name

@@ -350,6 +350,15 @@ def test_tables_are_read_at_row_v_column_u():
     assert torch.allclose(flipped, torch.tensor(np.array(wanted), dtype=torch.float32))
 
 
+def test_parts_may_be_bytes_as_in_an_image():
+    atlas = open_body_atlas("low")
+    part, uv = torch.arange(25, dtype=torch.uint8), torch.rand(25, 2)
+    wide = part.long()
+    assert torch.equal(atlas.to_surface(part, uv).faces, atlas.to_surface(wide, uv).faces)
+    assert torch.equal(atlas.flip(part, uv)[0].long(), atlas.flip(wide, uv)[0])
+    assert torch.equal(atlas.covers(part, uv), part > 0)
+
+
 def test_flip_without_tables_says_what_is_missing():
     with refuses("symmetry"):
         scattered_atlas().flip(torch.tensor([2]), torch.rand(1, 2))
