@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-# Pairs of a point and a triangle that are looked at together; bounds the memory to some hundred megabytes.
-_PAIRS_AT_ONCE = 1 << 20
+# Pairs of a point and a triangle that are looked at together: what fits the cache, and is too little for PyTorch to
+# start threads, which wait for each other for seconds where others use the cores.
+_PAIRS_AT_ONCE = 1 << 15
 
 
 class Grid(NamedTuple):
@@ -53,24 +55,30 @@ def build_grid(chart: np.ndarray, triangles: np.ndarray, charts: int) -> Grid:
     a, b, c = corners.unbind(1)
     turned = (b - a)[:, 0] * (c - a)[:, 1] < (b - a)[:, 1] * (c - a)[:, 0]
     planes = _planes(torch.where(turned[:, None, None], corners.flip(1), corners))
-    resolution, counts, listed = [], [], []
-    for number in range(charts):
-        own = torch.from_numpy(np.flatnonzero(chart == number))
-        side, count, found = 1, torch.tensor([len(own)]), own
-        while side * side < len(own):
-            side, count, found = _refine(planes, side, count, found)
-        resolution.append(side if len(own) else 0)
-        counts.append(count[: side * side if len(own) else 0])
-        listed.append(found)
-    sides = torch.tensor(resolution)
+    own = [torch.from_numpy(np.flatnonzero(chart == number)) for number in range(charts)]
+    none = torch.zeros(0, dtype=torch.int64)
+    done = [(0, none, none)] * charts
+    left = [number for number in range(charts) if len(own[number])]
+    side, count, listed = 1, torch.tensor([len(own[number]) for number in left]), torch.cat([none, *own])
+    while left:
+        # charts are refined together: a few large steps, not many small ones
+        counts = count.split(side * side)
+        lists = listed.split([int(one.sum()) for one in counts])
+        for number, one, entries in zip(left, counts, lists, strict=True):
+            done[number] = (side, one, entries)
+        left = [number for number in left if side * side < len(own[number])]
+        count = torch.cat([none, *(done[number][1] for number in left)])
+        listed = torch.cat([none, *(done[number][2] for number in left)])
+        side, count, listed = _refine(planes, side, count, listed)
+    sides = torch.tensor([one for one, _, _ in done])
     zero = torch.zeros(1, dtype=torch.int64)
     return Grid(
         corners,
         planes,
         sides,
         torch.cat([zero, (sides * sides).cumsum(0)[:-1]]),
-        torch.cat([zero, torch.cat(counts).cumsum(0)]),
-        torch.cat(listed),
+        torch.cat([zero, torch.cat([count for _, count, _ in done]).cumsum(0)]),
+        torch.cat([entries for _, _, entries in done]),
     )
 
 
@@ -100,7 +108,7 @@ def closest_weights(points: Tensor, triangles: Tensor) -> Tensor:
     Inside, the weights are those of the point itself. Differentiable in the points: outside, only along the edge.
     """
     x, y = points.unbind(-1)
-    edges = _edges(x, y, _planes(triangles))
+    edges = _edges(x, y, _planes(triangles).unbind())
     area = edges[0].cross + edges[1].cross + edges[2].cross
     # edge k runs from corner k to k + 1; the triangle on it weighs the corner opposite
     crosses = torch.stack([edges[1].cross, edges[2].cross, edges[0].cross], -1)
@@ -129,7 +137,7 @@ def _planes(triangles: Tensor) -> Tensor:
     return torch.cat([triangles[..., 0].T, triangles[..., 1].T, inverse.T])
 
 
-def _edges(x: Tensor, y: Tensor, planes: Tensor) -> list[_Edge]:
+def _edges(x: Tensor, y: Tensor, planes: Sequence[Tensor]) -> list[_Edge]:
     # Written out over flat arrays: sums over a last dimension of 2 or 3 take ten times as long.
     found = []
     for k, after in ((0, 1), (1, 2), (2, 0)):
@@ -145,26 +153,27 @@ def _squared_distance(points: Tensor, planes: Tensor, owner: Tensor, triangle: T
     """Return the squared distance of each pair: points[owner] to the counter-clockwise triangle `triangle`."""
     found = []
     for one, other in zip(owner.split(_PAIRS_AT_ONCE), triangle.split(_PAIRS_AT_ONCE), strict=True):
-        a, b, c = _edges(points[:, 0][one], points[:, 1][one], planes[:, other])
+        a, b, c = _edges(points[:, 0][one], points[:, 1][one], [plane.index_select(0, other) for plane in planes])
         least = torch.minimum(torch.minimum(a.squared, b.squared), c.squared)
         inside = torch.minimum(torch.minimum(a.cross, b.cross), c.cross) > 0
         found.append(torch.where(inside, 0, least))
-    return torch.cat(found)
+    return torch.cat([points.new_zeros(0), *found])
 
 
 def _refine(planes: Tensor, side: int, count: Tensor, listed: Tensor) -> tuple[int, Tensor, Tensor]:
-    """Halve the cells of one chart: (cells along a side, length of each list, lists)."""
+    """Halve the cells of charts, one after the other: (cells along a side, length of each list, lists)."""
     fine = 2 * side
-    cell = torch.arange(fine * fine)
-    parent = (cell // fine // 2) * side + cell % fine // 2
-    center = (torch.stack([cell % fine, cell // fine], -1) + 0.5).to(planes) / fine
+    cell = torch.arange(4 * len(count))
+    chart, row, column = cell // fine**2, cell % fine**2 // fine, cell % fine
+    parent = (chart * side + row // 2) * side + column // 2
+    center = (torch.stack([column, row], -1) + 0.5).to(planes) / fine
     owner, entry = _expand((count.cumsum(0) - count)[parent], count[parent])
     triangle = listed[entry]
     distance = _squared_distance(center, planes, owner, triangle).sqrt()
-    least = distance.new_full((fine * fine,), torch.inf).scatter_reduce(0, owner, distance, "amin")
+    least = distance.new_full((len(cell),), torch.inf).scatter_reduce(0, owner, distance, "amin")
     # a little more than 2 r, so that a point rounded into the wrong cell still finds its triangle
     keep = distance <= least[owner] + 1.4143 / fine
-    return fine, torch.bincount(owner[keep], minlength=fine * fine), triangle[keep]
+    return fine, torch.bincount(owner[keep], minlength=len(cell)), triangle[keep]
 
 
 def _nearest_of_lists(grid: Grid, first: Tensor, count: Tensor, points: Tensor) -> Tensor:
