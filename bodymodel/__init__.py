@@ -3,6 +3,11 @@
 from .age import add_age_direction as add_age_direction
 from .convert import convert_keypoints as convert_keypoints
 from .data import BodyModelData as BodyModelData
+from .densepose_files import DensePoints as DensePoints
+from .densepose_files import DensePosePerson as DensePosePerson
+from .densepose_files import iuv_image_to_points as iuv_image_to_points
+from .densepose_files import load_densepose as load_densepose
+from .densepose_files import stack_dense_points as stack_dense_points
 from .hands import HandPCA as HandPCA
 from .hands import mean_hand_pose as mean_hand_pose
 from .interop import from_smplx as from_smplx
@@ -22,6 +27,7 @@ from .model import BodyModel as BodyModel
 from .motion import Motion as Motion
 from .motion_load import load_motion as load_motion
 from .open_body import open_body as open_body
+from .open_body_atlas import open_body_atlas as open_body_atlas
 from .outputs import BodyOutput as BodyOutput
 from .outputs import RestBody as RestBody
 from .outputs import SurfacePoints as SurfacePoints
@@ -31,4 +37,7 @@ from .save_mesh import save_mesh as save_mesh
 from .segment_scale import segment_scale_model as segment_scale_model
 from .skeleton import Skeleton as Skeleton
 from .skinning import skin as skin
+from .surface_atlas import SurfaceAtlas as SurfaceAtlas
+from .surface_parts import COARSE_PART as COARSE_PART
+from .surface_parts import PART_NAMES as PART_NAMES
 from .synthetic import synthetic_model as synthetic_model
