@@ -6,9 +6,10 @@ import pickle
 
 import pytest
 import torch
+from bodies_dataset import Bodies
 from body_arguments import FAMILY_NAMES, random_arguments, to
 from physique.bodymodel import BodyModel, synthetic_model
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 
 def pickled(model):
@@ -93,22 +94,11 @@ def test_it_can_be_a_part_of_a_module():
     assert list(whole.state_dict()) == ["0.weight", "0.bias"]
 
 
-class Bodies(Dataset):
-    def __init__(self):
-        self.model = BodyModel(synthetic_model(num_vertices=30))
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return self.model(transl=torch.full((3,), float(index))).vertices
-
-
 @pytest.mark.parametrize("start", ("fork", "spawn"))
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_it_works_in_the_workers_of_a_data_loader(start):
     bodies = Bodies()
-    loader = DataLoader(bodies, batch_size=2, num_workers=1, multiprocessing_context=start)
+    loader = DataLoader(bodies, batch_size=2, num_workers=1, multiprocessing_context=start, timeout=60)
     torch.testing.assert_close(torch.cat(list(loader)), torch.stack([bodies[i] for i in range(4)]), rtol=0, atol=1e-6)
 
 
