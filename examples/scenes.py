@@ -97,7 +97,9 @@ def read_poses(model: BodyModel, path: str | Path, count: int, seed: int = 0) ->
     assert joints is not None
     missing = sorted(set(CMU.values()) - set(names))
     if missing:
-        raise ValueError(f"{path}: expected CMU's joint names, got none of {', '.join(missing)}; use an AMASS or .amc file")
+        raise ValueError(
+            f"{path}: expected CMU's joint names, got none of {', '.join(missing)}; use an AMASS or .amc file"
+        )
     return _pose_bodies(model, joints[chosen][:, [names.index(bone) for bone in CMU.values()]].to(model.v_template))
 
 
@@ -139,7 +141,13 @@ def _pose_bodies(model: BodyModel, target: Tensor) -> Tensor:
 
 
 def make_scene(
-    model: BodyModel, body_pose: Tensor, *, seed: int = 0, noise: float = NOISE, swapped: float = 0.05, outliers: float = 0.05
+    model: BodyModel,
+    body_pose: Tensor,
+    *,
+    seed: int = 0,
+    noise: float = NOISE,
+    swapped: float = 0.05,
+    outliers: float = 0.05,
 ) -> Scene:
     """Show bodies in poses (B, 23, 3), with random shapes and from random sides, in images of 224 pixels.
 

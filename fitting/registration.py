@@ -75,7 +75,8 @@ def register_surface(
         visible, or with NaN or infinity at a visible point, comes back at its start with `Status.INVALID`.
 
     Raises:
-        ValueError: shapes that do not fit, faces out of range, keypoints without a set, a model without body_pose.
+        ValueError: shapes that do not fit, faces out of range, keypoints without a set, their confidence or depths without them, a
+            model without body_pose.
 
     Source: Yoshiyasu and Gamez 2019, "Learning Body Shape and Pose from Dense Correspondences", sections 3 and 4; its
     weights are not published, and the robust data terms and the mirrored limbs are ours.
@@ -96,6 +97,9 @@ def register_surface(
         if keypoint_set is None:
             raise ValueError("keypoint_set: expected a name with keypoints, got None; say which points they are")
         regressor = KeypointRegressor(keypoint_set, model.data, dtype=model.dtype, device=model.device)
+    for name, value in (("confidence", confidence), ("depths", depths)):
+        if keypoints is None and value is not None:
+            raise ValueError(f"{name}: expected keypoints beside it, got none; give keypoints= too")
     seen, batch = observe(model, correspondences, keypoints, confidence, depths, regressor)
     joints = next(part.count for part in model.data.table_row.parts if part.name == "body_pose")
     like = model.v_template
