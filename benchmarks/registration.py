@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from physique.bodymodel import BodyModel, KeypointRegressor, keypoint_set, open_body, segment_scale_model
 from physique.fitting import Correspondences, Registration, Solution, Term, default_terms, register_surface
-from physique.losses import ordinal_depth_loss
+from physique.fitting.registration_terms import DEPTH_UNIT
 from physique.losses.metrics import pa_mpjpe, per_pixel_error
 from torch import Tensor
 
@@ -29,7 +29,7 @@ MOCAP = ROOT.parent / "shared" / "data" / "mocap" / "cmu_joints_30fps.npz"
 # What is promised: millimetres, pixels, seconds.
 MOST_PA_MPJPE, MOST_WITH_DEPTHS, MOST_PIXELS, MOST_SECONDS = 70.0, 35.0, 5.0, 2.0
 BATCH = 10
-SIGN_WEIGHT = 30.0
+SIGN_WEIGHT, SIGN_MARGIN = 5.0, 0.02
 
 
 class Row(NamedTuple):
@@ -110,13 +110,13 @@ def measure(name: str, model: BodyModel, scene: Scene, solution: Solution, secon
 
 def with_signs(scene: Scene) -> dict[str, Term]:
     """Return the default terms and one that knows which end of each bone is nearer: nothing else about depth."""
-    bones = torch.tensor(keypoint_set(KEYPOINTS).bones)
-    near, far = bones.unbind(-1)
-    relations = scene.depths.new_full((*scene.depths.shape, scene.depths.shape[-1]), torch.nan)
-    relations[:, near, far] = (scene.depths[:, far] - scene.depths[:, near]).sign()
+    first, second = torch.tensor(keypoint_set(KEYPOINTS).bones).unbind(-1)
+    nearer = (scene.depths[:, second] - scene.depths[:, first]).sign()
 
     def signs(body: Registration) -> Tensor:
-        return ordinal_depth_loss(10 * body.keypoints[..., 2], relations)
+        depth = body.keypoints[..., 2]
+        farther = nearer * (depth[..., second] - depth[..., first])
+        return ((SIGN_MARGIN - farther).relu() / DEPTH_UNIT).square().sum(-1)
 
     return {**default_terms(), "signs": Term(SIGN_WEIGHT, SIGN_WEIGHT, signs)}
 

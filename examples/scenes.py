@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,6 @@ from torch import Tensor
 SIZE = 224.0
 NOISE = 3.0
 KEYPOINTS = "lsp14"
-MOST_FRAMES = 1000
 # A CMU bone's name stands for its end. The spines are divided differently: they are pulled on less.
 CMU = {
     "pelvis": "root",
@@ -107,11 +107,16 @@ def _clips(path: Path) -> tuple[Tensor, tuple[str, ...]] | None:
     """Return joints (T, J, 3) of all clips and their names; None when the file is not one of joint positions."""
     if path.suffix != ".npz":
         return None
-    with np.load(path, allow_pickle=False) as saved:
-        if "joint_names" not in saved:
-            return None
-        names = tuple(str(name) for name in saved["joint_names"])
-        clips = [saved[key] for key in saved.files if key.startswith("clip_")]
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            if "joint_names" not in saved:
+                return None
+            names = tuple(str(name) for name in saved["joint_names"])
+            clips = [saved[key] for key in saved.files if key.startswith("clip_")]
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: expected an .npz of arrays, got one that cannot be read; check the file") from error
+    if not clips or any(clip.ndim != 3 or clip.shape[1:] != (len(names), 3) for clip in clips):
+        raise ValueError(f"{path}: expected clips (T, {len(names)}, 3), got other arrays; name them clip_...")
     return torch.from_numpy(np.concatenate(clips)), names
 
 

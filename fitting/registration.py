@@ -23,7 +23,7 @@ from .solution import Solution
 
 # Share of the steps, stiffness, and outlier error (share of the person's size) of each stage: find the view and the
 # rough pose stiffly, release, try mirrored limbs, refine.
-STIFF, RELEASE, FLIP, REFINE = (0.2, 1.0, 0.5), (0.25, 0.0, 0.1), (0.25, 0.0, 0.1), (0.3, 0.0, 0.05)
+STIFF, RELEASE, FLIP, REFINE = (0.15, 1.0, 0.5), (0.2, 0.0, 0.15), (0.35, 0.0, 0.1), (0.3, 0.0, 0.05)
 TOLERANCE = 2e-3
 # Of lr, by unknown.
 RATES = {"body_pose": 0.5, "matrix": 0.5, "log_scale": 0.3, "translation": 0.2, "segment_scale": 0.2}
@@ -75,8 +75,8 @@ def register_surface(
         visible, or with NaN or infinity at a visible point, comes back at its start with `Status.INVALID`.
 
     Raises:
-        ValueError: shapes that do not fit, faces out of range, keypoints without a set, their confidence or depths without them, a
-            model without body_pose.
+        ValueError: shapes that do not fit, faces out of range, keypoints without a set, confidence or depths without
+            keypoints, a model without body_pose.
 
     Source: Yoshiyasu and Gamez 2019, "Learning Body Shape and Pose from Dense Correspondences", sections 3 and 4; its
     weights are not published, and the robust data terms and the mirrored limbs are ours.

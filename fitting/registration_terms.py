@@ -106,11 +106,11 @@ def default_terms() -> dict[str, Term]:
     """
     return {
         "dense": Term(1.0, 1.0, dense),
-        "keypoints": Term(0.3, 0.3, keypoints),
+        "keypoints": Term(0.6, 0.6, keypoints),
         "depths": Term(1.0, 1.0, depths),
         "scale_smoothness": Term(100.0, 1000.0, scale_smoothness),
         "shape": Term(0.5, 5.0, shape),
-        "joint_angles": Term(10.0, 50.0, joint_angles),
+        "joint_angles": Term(20.0, 50.0, joint_angles),
         "joint_limits": Term(100.0, 100.0, joint_limits),
         "determinant": Term(1.0, 1.0, determinant),
     }

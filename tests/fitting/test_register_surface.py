@@ -1,4 +1,4 @@
-"""Bodies are found from dense correspondences: made ones with a known answer, clean and with the errors of detectors."""
+"""Bodies are found from dense correspondences: made ones, clean and with the errors of detectors."""
 
 import functools
 import math
