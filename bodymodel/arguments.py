@@ -249,7 +249,8 @@ def local_rotations(
 def _join(parts: Mapping[str, Tensor], row: Family, still: Tensor) -> Tensor:
     """Return (*B, J + 1, *event): the parts in joint order, `still` (1, *event) for those left out and at the end."""
     joint = still.dim()
-    batch = broadcast_batches({name: value.shape[:-joint] for name, value in parts.items()})
+    shapes = [value.shape[:-joint] for value in parts.values()]
+    batch = shapes[0] if shapes and all(s == shapes[0] for s in shapes) else torch.broadcast_shapes(*shapes)
     pieces = []
     for part in row.parts:
         value = parts.get(part.name)

@@ -84,7 +84,8 @@ def chain_transforms(
     """
     turning = chain_rotations(local, jumps).index_select(-3, turners)
     turned = (turning @ lever.unsqueeze(-1)).squeeze(-1)
-    joints, translations = (placement @ turned).unflatten(-2, (2, -1)).unbind(-3)
+    placed = placement @ turned
+    joints, translations = placed.view(*placed.shape[:-2], 2, placed.shape[-2] // 2, 3).unbind(-3)
     return turning.narrow(-3, joints.shape[-2], joints.shape[-2]), joints, translations
 
 

@@ -286,8 +286,8 @@ class BodyModel(nn.Module):
         constants = self._constants
         shaped = self._blend_shape(given, constants["_rest_template"], constants["_rest_directions"])
         planes, lever = shaped.split_with_sizes(self._sizes, dim=-1)
-        lever = lever.unflatten(-1, (-1, 3))
-        vertices = planes.unflatten(-1, (3, -1)).transpose(-1, -2)
+        lever = lever.view(*lever.shape[:-1], 2 * self._J, 3)
+        vertices = planes.view(*planes.shape[:-1], 3, planes.shape[-1] // 3).transpose(-1, -2)
         return planes, lever, RestBody(vertices, lever.narrow(-2, self._J, self._J))
 
     def _shape_lever(self, given: Arguments, count: int) -> Tensor:
@@ -295,7 +295,8 @@ class BodyModel(nn.Module):
         constants = self._constants
         template = constants["_rest_template"].narrow(0, self._sizes[0], 3 * count)
         directions = constants["_rest_directions"].narrow(1, self._sizes[0], 3 * count)
-        return self._blend_shape(given, template, directions).unflatten(-1, (-1, 3))
+        lever = self._blend_shape(given, template, directions)
+        return lever.view(*lever.shape[:-1], count, 3)
 
     def _pose(self, planes: Tensor, lever: Tensor, rest: RestBody, given: Arguments) -> BodyOutput:
         constants = self._constants

@@ -57,7 +57,8 @@ def blend(coefficients: Float[Tensor, "*#batch K"], directions: Float[Tensor, "*
         return (coefficients.unsqueeze(-2) @ directions).squeeze(-2)
     if coefficients.dim() <= 2:
         return coefficients @ directions
-    return (coefficients.flatten(0, -2) @ directions).unflatten(0, coefficients.shape[:-1])
+    flat = coefficients.reshape(-1, coefficients.shape[-1]) @ directions
+    return flat.view(*coefficients.shape[:-1], directions.shape[-1])
 
 
 def add_blend(base: Tensor, coefficients: Tensor, directions: Tensor) -> Tensor:
@@ -83,8 +84,9 @@ def skin_planes(
         translations = translations.expand(*batch, *translations.shape[-2:])
     transforms = torch.cat((rotations, translations.unsqueeze(-1)), dim=-1).flatten(-2).transpose(-1, -2)
     per_vertex = blend(transforms, weights) if weights.dim() == 2 else transforms @ weights
-    turn_x, turn_y, turn_z, shift = per_vertex.unflatten(-2, (3, 4)).unbind(-2)
-    x, y, z = planes.unflatten(-1, (3, 1, weights.shape[-1])).unbind(-3)
+    count = weights.shape[-1]
+    turn_x, turn_y, turn_z, shift = per_vertex.reshape(*per_vertex.shape[:-2], 3, 4, count).unbind(-2)
+    x, y, z = planes.reshape(*planes.shape[:-1], 3, 1, count).unbind(-3)
     return torch.addcmul(torch.addcmul(torch.addcmul(shift, turn_x, x), turn_y, y), turn_z, z)
 
 

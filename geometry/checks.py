@@ -38,7 +38,8 @@ def expect_values(name: str, value: Tensor, test: Callable[[Tensor], Tensor], ex
 
 def expect_finite(name: str, value: Tensor) -> None:
     """Raise ValueError inside `check_values()` when `value` holds NaN or infinity."""
-    expect_values(name, value, torch.isfinite, "finite numbers", "look for NaN or infinity upstream")
+    if _checking_values:
+        expect_values(name, value, torch.isfinite, "finite numbers", "look for NaN or infinity upstream")
 
 
 def expect_shape(name: str, value: Tensor, *event: int | str, advice: str = "") -> torch.Size:
@@ -59,6 +60,8 @@ def expect_shape(name: str, value: Tensor, *event: int | str, advice: str = "") 
     shape, count = value.shape, len(event)
     start = len(shape) - count
     if start >= 0:
+        if shape[start:] == event:
+            return shape[:start]
         for got, expected in zip(shape[start:], event, strict=True):
             if not isinstance(expected, str) and got != expected:
                 break

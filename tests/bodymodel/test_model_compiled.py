@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+import torch._dynamo.testing
 from body_arguments import FAMILY_NAMES, random_arguments
 from physique.bodymodel import BodyModel, SurfacePoints, segment_scale_model, synthetic_model
 
