@@ -29,7 +29,7 @@ def open_body_atlas(detail: str = "full") -> SurfaceAtlas:
     Example:
         >>> from physique.bodymodel import open_body_atlas
         >>> open_body_atlas("low")
-        SurfaceAtlas(24 parts, 3996 of 3996 faces, mirrored)
+        SurfaceAtlas(24 parts, 3994 of 3994 faces, mirrored)
     """
     if detail not in _FILES:
         raise ValueError(f'detail: expected "full" or "low", got {detail!r}; choose one of these')
