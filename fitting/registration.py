@@ -137,7 +137,11 @@ def _solve(
     def stage(start: dict[str, Tensor], stiffness: float, outlier: float, budget: int) -> Solution:
         nonlocal taken
         before = taken
-        report = (lambda step, _: callback(before + step, steps)) if callback is not None else None
+
+        def report(step: int, _: Tensor) -> None:
+            if callback is not None:
+                callback(before + step, steps)
+
         rates = {name: lr * RATES.get(name, 1.0) for name in start}
         solved = minimise(
             lambda p: problem.energy(p, stiffness, outlier),
