@@ -62,14 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     full = show("all terms", model, scene, options.steps)
     signs = show("and the signs of the bones' depths", model, scene, options.steps, terms=with_signs(scene))
     show("and the keypoints' depths", model, scene, options.steps, depths=scene.depths)
-    show("segment scales in place of betas", BodyModel(segment_scale_model(model.data)), scene, options.steps)
+    scaled = BodyModel(segment_scale_model(model.data))
+    show("segment scales in place of betas", scaled, scene, options.steps)
     if not options.quick:
         show("without keypoints", model, scene, options.steps, keypoints=None)
-        for name in default_terms():
-            terms = default_terms()
-            del terms[name]
-            if name not in ("keypoints", "depths", "scale_smoothness"):
-                show(f"without {name}", model, scene, options.steps, terms=terms)
+        for name in ("dense", "shape", "joint_angles", "joint_limits", "determinant"):
+            show(f"without {name}", model, scene, options.steps, terms=without(name))
+        show("scales without scale_smoothness", scaled, scene, options.steps, terms=without("scale_smoothness"))
     seconds = time_of_batch(model, scene, options.steps)
     print(f"batch of {min(BATCH, options.people)}: {seconds:.2f} s on {torch.get_num_threads()} thread(s)")
     kept = full.pa_mpjpe <= MOST_PA_MPJPE and full.pixels <= MOST_PIXELS and signs.pa_mpjpe <= MOST_WITH_DEPTHS
@@ -106,6 +105,11 @@ def measure(name: str, model: BodyModel, scene: Scene, solution: Solution, secon
     pixels = per_pixel_error(solution.camera.project(found), scene.camera.project(wanted))
     worst = 1000 * joints.sort().values[-max(1, len(joints) // 10) :].mean()
     return Row(name, float(1000 * joints.mean()), float(worst), float(pixels.mean()), seconds)
+
+
+def without(name: str) -> dict[str, Term]:
+    """Return the default terms but one."""
+    return {other: term for other, term in default_terms().items() if other != name}
 
 
 def with_signs(scene: Scene) -> dict[str, Term]:

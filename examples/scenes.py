@@ -129,7 +129,7 @@ def _pose_bodies(model: BodyModel, target: Tensor) -> Tensor:
     turn = procrustes(rest[trunk].expand(len(target), -1, -1), target[:, trunk], scale=False).rotation
     limits = default_joint_limits(23, dtype=target.dtype)
 
-    def energy(unknowns: dict[str, Tensor]) -> Tensor:
+    def energy(unknowns: dict[str, Any]) -> Tensor:
         found = model.joints(**unknowns)[:, ids]
         data = joint_loss(found, target, weight)
         outside = joint_limit_loss(unknowns["body_pose"], limits)

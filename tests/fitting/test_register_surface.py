@@ -130,7 +130,7 @@ def test_depths_of_the_keypoints_decide_what_the_image_leaves_open():
     some = depths.clone()
     some[:, ::5] = torch.nan
     solution = register_surface(low_body(), seen(noise=2.0), keypoints=pixels, keypoint_set=SET, depths=some + 7.0)
-    assert errors(solution)[0].mean() < 25
+    assert errors(solution)[0].mean() < 20 and errors(solution)[0].max() < 35
 
 
 def test_the_solution_has_the_promised_form():
