@@ -2,6 +2,8 @@
 
 from .keypoint_energy import KeypointWeights as KeypointWeights
 from .keypoints import fit_keypoints as fit_keypoints
+from .least_squares import least_squares as least_squares
 from .minimise import minimise as minimise
 from .solution import Solution as Solution
 from .solution import Status as Status
+from .tangent import tangent_jacobian as tangent_jacobian
