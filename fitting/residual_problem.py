@@ -74,12 +74,11 @@ class ResidualProblem(NamedTuple):
         """Return the penalty's `sigma`, checked against the number of groups."""
         if group < 1 or self.num_residuals % group:
             raise ValueError(
-                f"group: expected a divisor of {self.num_residuals} residuals, got {group}; append zero residuals to fill up"
+                f"group: expected a divisor of {self.num_residuals} residuals, got {group}; append zeros to fill up"
             )
-        if isinstance(sigma, Tensor) and sigma.shape not in ((), (self.num_residuals // group,)):
-            raise ValueError(
-                f"sigma: expected a number or ({self.num_residuals // group},), got {tuple(sigma.shape)}; give one a group"
-            )
+        groups = self.num_residuals // group
+        if isinstance(sigma, Tensor) and sigma.shape not in ((), (groups,)):
+            raise ValueError(f"sigma: expected a number or ({groups},), got {tuple(sigma.shape)}; give one a group")
         return sigma
 
     def rows(self, wanted: Tensor) -> Tensor | None:
