@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from .skinning import add_blend, blend
 
 
 class PointsJacobian(NamedTuple):
-    """Points of a posed body, and how they move with each of the arguments that were given.
+    """Points of a posed body, and how they move with its arguments.
 
     Attributes:
         points: (*B, N, 3) in metres.
@@ -38,7 +38,11 @@ class PointsJacobian(NamedTuple):
 
 
 def joints_jacobian(
-    model: BodyModel, joint_ids: Int[Tensor, " N"] | None = None, **arguments: Unpack[BodyArguments]
+    model: BodyModel,
+    joint_ids: Int[Tensor, " N"] | None = None,
+    *,
+    wrt: Collection[str] | None = None,
+    **arguments: Unpack[BodyArguments],
 ) -> PointsJacobian:
     """Return joints and their derivatives by the arguments given.
 
@@ -49,7 +53,8 @@ def joints_jacobian(
     Args:
         model: the body.
         joint_ids: (N,) which joints; default: all.
-        **arguments: as in `BodyModel.forward`. Arguments left out are constants, without derivatives.
+        wrt: names of the arguments whose derivatives are wanted; default: all that are given.
+        **arguments: as in `BodyModel.forward`.
 
     Returns:
         The joints (*B, N, 3) and the blocks of their Jacobian.
@@ -65,7 +70,7 @@ def joints_jacobian(
         torch.Size([5, 72, 72])
     """
     with _full_precision(model.v_template):
-        chain = _Chain.of(model, arguments)
+        chain = _Chain.of(model, arguments, wrt)
         path, joints = chain.path, chain.joints
         if joint_ids is not None:
             path, joints = path.index_select(0, joint_ids), joints.index_select(-2, joint_ids)
@@ -81,24 +86,35 @@ def joints_jacobian(
 
 
 def vertices_jacobian(
-    model: BodyModel, ids: Int[Tensor, "*#batch N"], *, correctives: bool = True, **arguments: Unpack[BodyArguments]
+    model: BodyModel,
+    ids: Int[Tensor, "*#batch N"],
+    *,
+    wrt: Collection[str] | None = None,
+    correctives: bool = True,
+    **arguments: Unpack[BodyArguments],
 ) -> PointsJacobian:
     """Return the vertices `ids` and their derivatives; batched ids are one set a sample. See `points_jacobian`."""
     ones = model.v_template.new_ones(())
-    return _mixed_vertices(model, ids.unsqueeze(-1), ones.expand(*ids.shape, 1), correctives, arguments)
+    return _mixed_vertices(model, ids.unsqueeze(-1), ones.expand(*ids.shape, 1), arguments, wrt, correctives)
 
 
 def points_jacobian(
-    model: BodyModel, surface: SurfacePoints, *, correctives: bool = True, **arguments: Unpack[BodyArguments]
+    model: BodyModel,
+    surface: SurfacePoints,
+    *,
+    wrt: Collection[str] | None = None,
+    correctives: bool = True,
+    **arguments: Unpack[BodyArguments],
 ) -> PointsJacobian:
     """Return points of the surface and their derivatives by the arguments given, pose correctives included.
 
     Args:
         model: the body.
         surface: faces (N,) and barycentric (N, 3) shared by all samples, or with a batch: one set a sample.
+        wrt: names of the arguments whose derivatives are wanted; default: all that are given.
         correctives: whether derivatives include how the pose correctives change with the pose. They are small, and half
             of the work: a solver that leaves them out takes a step or two more and ends at the same place.
-        **arguments: as in `BodyModel.points`. Arguments left out are constants, without derivatives.
+        **arguments: as in `BodyModel.points`.
 
     Returns:
         The points (*B, N, 3) and the blocks of their Jacobian.
@@ -116,17 +132,22 @@ def points_jacobian(
     expect_shape("surface.faces", surface.faces, "N")
     expect_shape("surface.barycentric", surface.barycentric, surface.faces.shape[-1], 3)
     weights = match_dtype("surface.barycentric", surface.barycentric, model.dtype)
-    return _mixed_vertices(model, model.faces[surface.faces], weights, correctives, arguments)
+    return _mixed_vertices(model, model.faces[surface.faces], weights, arguments, wrt, correctives)
 
 
 def keypoints_jacobian(
-    model: BodyModel, regressor: KeypointRegressor, *, correctives: bool = True, **arguments: Unpack[BodyArguments]
+    model: BodyModel,
+    regressor: KeypointRegressor,
+    *,
+    wrt: Collection[str] | None = None,
+    correctives: bool = True,
+    **arguments: Unpack[BodyArguments],
 ) -> PointsJacobian:
     """Return the keypoints of a set and their derivatives; takes the arguments of `BodyModel.keypoints`."""
-    joints = joints_jacobian(model, **arguments)
+    joints = joints_jacobian(model, wrt=wrt, **arguments)
     if not len(regressor.vertex_ids):
         return _mixed(regressor.joint_weights, joints)
-    vertices = vertices_jacobian(model, regressor.vertex_ids, correctives=correctives, **arguments)
+    vertices = vertices_jacobian(model, regressor.vertex_ids, wrt=wrt, correctives=correctives, **arguments)
     return _added(_mixed(regressor.joint_weights, joints), _mixed(regressor.vertex_weights, vertices))
 
 
@@ -141,6 +162,7 @@ class _Chain(NamedTuple):
         translations: (*B, J, 3) from rest to pose.
         local: (*P, J + 1, 3, 3).
         feature: (*P, F) that drives the pose correctives.
+        wrt: names of the arguments whose derivatives are wanted.
         path: (J, J) whether joint [j, k] k is on the path from the root to j, both included.
     """
 
@@ -151,10 +173,11 @@ class _Chain(NamedTuple):
     translations: Tensor
     local: Tensor
     feature: Tensor
+    wrt: Collection[str]
     path: Tensor
 
     @classmethod
-    def of(cls, model: BodyModel, arguments: Any) -> _Chain:
+    def of(cls, model: BodyModel, arguments: Any, wrt: Collection[str] | None) -> _Chain:
         given = model._signature.read(arguments, model.dtype)
         tables, count = model._tables(), model.data.num_joints
         still = model.v_template.new_zeros(1, 3)
@@ -164,7 +187,7 @@ class _Chain(NamedTuple):
         turned = (turning @ lever.unsqueeze(-1)).squeeze(-1)
         joints, translations = (tables.placement @ turned).unflatten(-2, (2, -1)).unbind(-3)
         path = tables.placement.narrow(0, 0, count).narrow(1, 0, count)
-        return cls(model, given, turning, joints, translations, local, feature, path)
+        return cls(model, given, turning, joints, translations, local, feature, arguments if wrt is None else wrt, path)
 
     def axes(self, first: int, count: int) -> Tensor:
         """Return the axes (*P, 3, 3 count) that joints turn about: the columns of their parents' world rotations."""
@@ -173,13 +196,14 @@ class _Chain(NamedTuple):
     def shape_columns(self) -> list[tuple[str, int, int]]:
         """Return name, first direction and number of directions of the shape arguments given."""
         starts = {start: name for name, (start, _) in self.model._signature.coefficients.items()}
-        return [(starts[start], start, value.shape[-1]) for start, value in self.given.coefficients]
+        named = ((starts[start], start, value.shape[-1]) for start, value in self.given.coefficients)
+        return [columns for columns in named if columns[0] in self.wrt]
 
     def pose_columns(self) -> list[tuple[str, int, int]]:
         """Return name, first joint and number of joints of the pose arguments given."""
         columns, first = [], 0
         for part in self.model.data.table_row.parts:
-            if part.name in self.given.parts:
+            if part.name in self.given.parts and part.name in self.wrt:
                 columns.append((part.name, first, part.count))
             first += part.count
         return columns
@@ -198,16 +222,18 @@ class _Chain(NamedTuple):
         transl = self.given.transl
         if transl is not None:
             points = points + mass.unsqueeze(-1) * transl.unsqueeze(-2)
-            eye = torch.eye(3, dtype=points.dtype, device=points.device)
-            blocks["transl"] = mass[..., None, None] * eye
+            if "transl" in self.wrt:
+                blocks["transl"] = mass[..., None, None] * torch.eye(3, dtype=points.dtype, device=points.device)
         batch = points.shape[:-2]
         return PointsJacobian(points, {name: block.expand(*batch, *block.shape[-3:]) for name, block in blocks.items()})
 
 
-def _mixed_vertices(model: BodyModel, ids: Tensor, mix: Tensor, correctives: bool, arguments: Any) -> PointsJacobian:
+def _mixed_vertices(
+    model: BodyModel, ids: Tensor, mix: Tensor, arguments: Any, wrt: Collection[str] | None, correctives: bool
+) -> PointsJacobian:
     """Return sums of vertices and their derivatives: ids and weights (*set, N, C), C vertices a point."""
     with _full_precision(model.v_template):
-        chain = _Chain.of(model, arguments)
+        chain = _Chain.of(model, arguments, wrt)
         given = chain.given
         broadcast_batches({"ids": ids.shape[:-2]} | given.batches)
         corners = ids.shape[-2:]

@@ -149,6 +149,16 @@ def test_the_tangent_does_not_depend_on_how_rotations_are_written():
     torch.testing.assert_close(result.matrix(arguments), expected.matrix(arguments))
 
 
+def test_only_what_is_wanted_is_differentiated():
+    model, arguments = make("smpl")
+    full = vertices_jacobian(model, torch.arange(3), **arguments)
+    some = vertices_jacobian(model, torch.arange(3), wrt=("transl", "body_pose"), **arguments)
+    torch.testing.assert_close(some.points, full.points)
+    assert set(some.blocks) == {"body_pose", "transl"}
+    torch.testing.assert_close(some.blocks["body_pose"], full.blocks["body_pose"])
+    assert joints_jacobian(model, wrt=(), **arguments).blocks == {}
+
+
 def test_without_correctives_only_their_own_part_is_missing():
     model, arguments = make("smpl")
     ids = torch.arange(6)
