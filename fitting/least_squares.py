@@ -30,6 +30,7 @@ def least_squares(
     group: int = 1,
     steps: int = 30,
     tolerance: float = 1e-6,
+    enough: float | Tensor = 0.0,
     damping: float = 1e-3,
     callback: Callable[[int, Tensor], None] | None = None,
     throw: bool = False,
@@ -60,6 +61,7 @@ def least_squares(
         steps: the most that are tried.
         tolerance: a sample has converged when a step lowers its loss by less than this share, as was predicted, or
             moves it by no more than rounding.
+        enough: a sample whose loss is no more than this has converged, a number or one a sample (*B,).
         damping: at the start, relative to the diagonal of JᵀJ.
         callback: called after each step with its number, from 1, and the losses (*B,).
         throw: raise ValueError unless every sample converged.
@@ -103,6 +105,7 @@ def least_squares(
         strength, growth = torch.full_like(loss, damping), torch.full_like(loss, 2.0)
         status = torch.where(active, int(Status.MAX_STEPS), int(Status.INVALID))
         history = [problem.unflat(loss.clone())]
+        goal = torch.as_tensor(enough, dtype=loss.dtype, device=loss.device).expand(problem.batch).reshape(loss.shape)
         rounding = 4 * torch.finfo(loss.dtype).eps
         for step in range(1, steps + 1):
             if bool((active & stale).any()):
@@ -126,7 +129,7 @@ def least_squares(
             still = move.abs().amax(-1) <= rounding * joined(here).abs().amax(-1).clamp(min=1)
             # A step cut short by bounds may be predicted to climb: that says nothing about having arrived.
             settled = (predicted >= 0) & (predicted <= tolerance * before) & (fell <= tolerance * before)
-            done = moving & solved & (settled | still)
+            done = moving & ((solved & (settled | still)) | (accept & (after <= _rows(goal, rows))))
             gain = torch.where(accept, fell / predicted.clamp(min=torch.finfo(move.dtype).tiny), 0)
             shrink = (1 - (2 * gain - 1) ** 3).clamp(1 / 3, 1)
             weaker, faster = _rows(strength, rows), _rows(growth, rows)
