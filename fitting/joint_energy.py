@@ -13,7 +13,7 @@ from ..bodymodel.limits import LimitBox, default_joint_limits
 from .relaxed import relaxed_pose
 from .tangent import left_turns
 
-SEGMENT_SCALE_UNIT = 0.05
+SEGMENT_SCALE_UNIT = 0.1
 
 
 class JointWeights(NamedTuple):
@@ -23,14 +23,14 @@ class JointWeights(NamedTuple):
         noise: expected error of a joint in metres; the data term counts squared distances in this unit.
         limits: of squared violations of the joint limits, in radians².
         pose: of squared deviations from a relaxed pose, in radians²: what decides twists that joints cannot tell.
-        shape: of squared shape coefficients, or of squared segment scales minus 1 in units of 5 %.
+        shape: of squared shape coefficients, or of squared segment scales minus 1 in units of 10 %.
         temporal: with `sequence`, of the joints' squared second differences over time, in the unit of the noise.
     """
 
     noise: float = 0.01
     limits: float = 1000.0
     pose: float = 0.02
-    shape: float = 0.05
+    shape: float = 0.2
     temporal: float = 0.1
 
 

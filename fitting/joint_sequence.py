@@ -16,6 +16,7 @@ SHAPE_ROUNDS = 3
 POSE_STEPS = 8
 SMOOTHING_SWEEPS = 2
 SMOOTHING_STEPS = 4
+TOLERANCE = 1e-4
 
 
 def shared_shape(
@@ -39,7 +40,7 @@ def shared_shape(
     rows = (torch.arange(sequences, device=device).unsqueeze(-1) * length + chosen).flatten()
     few = {name: value[rows] for name, value in data.items()}
     names = rotation_names(energy.model, energy.names)
-    options = {"rotations": names, "jacobian": energy.linearised}
+    options = {"rotations": names, "jacobian": energy.linearised, "tolerance": TOLERANCE}
     solved = least_squares(energy.residuals, {name: value[rows] for name, value in start.items()}, data=few, **options)
     valid = (solved.status != Status.INVALID).view(sequences, count)
     share = valid / valid.sum(-1, keepdim=True).clamp(min=1)
@@ -124,6 +125,7 @@ def smoothed(
                 rotations=rotation_names(energy.model, params),
                 jacobian=energy.linearised,
                 steps=SMOOTHING_STEPS,
+                tolerance=TOLERANCE,
             )
             params = {name: value.index_copy(0, rows, moved.params[name]) for name, value in params.items()}
     return params

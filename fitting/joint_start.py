@@ -12,7 +12,7 @@ from ..geometry import nearest_rotation, procrustes
 
 TORSO = ("pelvis", "spine1", "spine2", "spine3", "neck", "left_hip", "right_hip", "left_shoulder", "right_shoulder")
 # How firmly a joint is held to its resting rotation while its bones swing: only what they leave open is decided by it.
-RESTING = 1e-3
+RESTING = 0.03
 
 
 def joint_start(

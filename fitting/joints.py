@@ -19,6 +19,9 @@ from .joint_start import joint_start
 from .least_squares import least_squares
 from .solution import Solution
 
+# A fit has settled when a step lowers its energy by less than this share: then joints move by far less than their noise.
+TOLERANCE = 1e-4
+
 
 def fit_joints(
     model: BodyModel,
@@ -118,6 +121,7 @@ def fit_joints(
             rotations=rotation_names(model, start),
             jacobian=energy.linearised,
             steps=steps,
+            tolerance=TOLERANCE,
             callback=callback,
         )
         params = {name: fixed[name] if name in fixed else solved.params[name] for name in energy.names}
