@@ -1,5 +1,7 @@
 """Solvers, and the fitting recipes built on them."""
 
+from .joint_energy import JointWeights as JointWeights
+from .joints import fit_joints as fit_joints
 from .keypoint_energy import KeypointWeights as KeypointWeights
 from .keypoints import fit_keypoints as fit_keypoints
 from .least_squares import least_squares as least_squares
@@ -7,3 +9,4 @@ from .minimise import minimise as minimise
 from .solution import Solution as Solution
 from .solution import Status as Status
 from .tangent import tangent_jacobian as tangent_jacobian
+from .vertices import fit_vertices as fit_vertices

@@ -54,9 +54,7 @@ def resumed(init: Solution, start: dict[str, Tensor], batch: torch.Size) -> dict
     return taken
 
 
-def reported(
-    solved: Solution, params: dict[str, Tensor], residuals: Tensor, batch: torch.Size
-) -> Solution:
+def reported(solved: Solution, params: dict[str, Tensor], residuals: Tensor, batch: torch.Size) -> Solution:
     """Return a solution of flat samples (N,) in the caller's batch."""
     return solved._replace(
         params={name: value.reshape(*batch, *value.shape[1:]) for name, value in params.items()},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ..bodymodel import BodyModel, KeypointRegressor, PointsJacobian, joints_jacobian, keypoints_jacobian
@@ -13,7 +13,7 @@ from ..bodymodel.limits import LimitBox, default_joint_limits
 from .relaxed import relaxed_pose
 from .tangent import left_turns
 
-SEGMENT_SCALE_UNIT = 0.1
+SEGMENT_SCALE_UNIT = 0.2
 
 
 class JointWeights(NamedTuple):
@@ -23,14 +23,14 @@ class JointWeights(NamedTuple):
         noise: expected error of a joint in metres; the data term counts squared distances in this unit.
         limits: of squared violations of the joint limits, in radians².
         pose: of squared deviations from a relaxed pose, in radians²: what decides twists that joints cannot tell.
-        shape: of squared shape coefficients, or of squared segment scales minus 1 in units of 10 %.
+        shape: of squared shape coefficients, or of squared segment scales minus 1 in units of 20 %.
         temporal: with `sequence`, of the joints' squared second differences over time, in the unit of the noise.
     """
 
     noise: float = 0.01
     limits: float = 1000.0
     pose: float = 0.02
-    shape: float = 0.2
+    shape: float = 1.0
     temporal: float = 0.1
 
 
@@ -63,7 +63,7 @@ class JointEnergy(NamedTuple):
 
     def points(self, params: dict[str, Tensor]) -> Tensor:
         """Return the fitted points (*B, N, 3) of bodies."""
-        arguments = dict(params)
+        arguments: dict[str, Any] = dict(params)
         if self.regressor is not None:
             return self.model.keypoints(self.regressor, **arguments)
         return self.model.joints(**arguments).index_select(-2, self.joint_ids)
@@ -88,7 +88,7 @@ class JointEnergy(NamedTuple):
     def linearised(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return residuals (n, R) and their Jacobian (n, R, D) by `params` in order."""
         arguments = self.arguments(params, data)
-        everything = joints_jacobian(self.model, wrt=tuple(params), **arguments) if self._needs_joints(data) else None
+        everything = joints_jacobian(self.model, wrt=tuple(params), **arguments) if "course" in data else None
         if self.regressor is not None:
             moved = keypoints_jacobian(self.model, self.regressor, wrt=tuple(params), correctives=False, **arguments)
         elif everything is not None:
@@ -104,12 +104,9 @@ class JointEnergy(NamedTuple):
         residuals = torch.cat((*rows, *self._priors(params)), dim=-1)
         return residuals, torch.cat((*matrices, self._prior_matrix(params)), dim=-2)
 
-    def arguments(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> dict[str, Tensor]:
+    def arguments(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> dict[str, Any]:
         """Return all arguments of the model: the unknowns, and those that `data` holds fixed."""
         return {**{name: data[name] for name in self.names if name in data}, **params}
-
-    def _needs_joints(self, data: dict[str, Tensor]) -> bool:
-        return "course" in data
 
     def _misses(self, points: Tensor, data: dict[str, Tensor]) -> Tensor:
         return (data["trust"].unsqueeze(-1) * (points - data["target"])).flatten(-2)
@@ -118,7 +115,9 @@ class JointEnergy(NamedTuple):
         return (data["pull"][:, None, None] * (joints - data["course"])).flatten(-2)
 
     def _pose(self, params: dict[str, Tensor]) -> Tensor:
-        return torch.cat([params[name].reshape(len(params[name]), -1, 3) for name in self.parts[1:]], dim=-2)
+        root = params["global_orient"]
+        parts = [params[name].reshape(len(root), -1, 3) for name in self.parts[1:] if len(root)]
+        return torch.cat((root.new_zeros(len(root), 0 if len(root) else len(self.relaxed), 3), *parts), dim=-2)
 
     def _shape(self, params: dict[str, Tensor]) -> list[Tensor]:
         rows, scale = [], self.weights.shape**0.5
@@ -143,7 +142,7 @@ class JointEnergy(NamedTuple):
         count, joints = pose.shape[:2]
         shapes = [value.shape[-1] for value in self._shape(params)]
         sizes = [value.shape[1:].numel() for value in params.values()]
-        starts = dict(zip(params, torch.tensor([0, *sizes]).cumsum(0).tolist(), strict=False))
+        starts = dict(zip(params, accumulate(sizes[:-1], initial=0), strict=True))
         matrix = pose.new_zeros(count, 6 * joints + sum(shapes), sum(sizes))
         first = starts[self.parts[1]] if len(self.parts) > 1 else 0
         for row, block in enumerate(blocks):
@@ -170,13 +169,16 @@ def joint_energy(
 ) -> JointEnergy:
     """Return the energy of a model against its joints `joint_ids`, or the points of `regressor`.
 
-    Besides the body, the hands are found where the points show them; face and eyes stay at rest.
+    Besides `body_pose`, a part is found where it moves one of the points: hands, not jaw and eyes.
     """
     used = set(joint_ids.tolist())
     if regressor is not None:
         used = set(regressor.joint_weights.abs().sum(0).nonzero().flatten().tolist())
+    moving = {model.skeleton.parents[joint] for joint in used}
     row, like = model.data.table_row, model.v_template
-    parts, first, lower, upper, relaxed, stiffness = [], 0, [], [], [], []
+    parts, first = [], 0
+    lower, upper, relaxed = ([like.new_zeros(0, 3)] for _ in range(3))
+    stiffness = [like.new_zeros(0, 1)]
     for part in row.parts:
         joints = set(range(first, first + part.count))
         first += part.count
@@ -184,7 +186,7 @@ def joint_energy(
             box = limits or default_joint_limits(part.count, dtype=like.dtype, device=like.device)
             rest = relaxed_pose(model.skeleton, part.count, like=like)
             entries = (box.lower, box.upper, rest.body_pose, rest.stiffness)
-        elif part.name != "global_orient" and joints & used:
+        elif part.name != "global_orient" and joints & moving:
             free = like.new_full((part.count, 3), torch.inf)
             entries = (-free, free, like.new_zeros(part.count, 3), like.new_ones(part.count, 1))
         elif part.name == "global_orient":

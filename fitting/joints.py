@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -12,14 +13,14 @@ from ..bodymodel import BodyModel, KeypointRegressor
 from ..bodymodel.limits import LimitBox
 from ..geometry import axis_angle_to_matrix
 from ..geometry.checks import expect_shape
+from .body_sequence import shared_shape, smoothed
 from .body_unknowns import pose_arguments, repeated, reported, resumed, rotation_names, shape_arguments
 from .joint_energy import JointEnergy, JointWeights, joint_energy
-from .joint_sequence import shared_shape, smoothed
 from .joint_start import joint_start
 from .least_squares import least_squares
 from .solution import Solution
 
-# A fit has settled when a step lowers its energy by less than this share: then joints move by far less than their noise.
+# A fit has settled when a step lowers its energy by less than this share: joints then move by far less than noise.
 TOLERANCE = 1e-4
 
 
@@ -64,8 +65,8 @@ def fit_joints(
 
     Returns:
         A solution whose `params` go straight into the model: betas or segment_scale, global_orient, body_pose (and
-        hand poses where found), transl, axis-angle, each with batch *B. `residuals` (*B, N) are distances in metres, NaN
-        where a joint is missing. A sample with NaN or infinity at a joint of positive weight, or with no joint of
+        hand poses where found), transl, axis-angle, each with batch *B. `residuals` (*B, N) are distances in metres,
+        NaN where a joint is missing. A sample with NaN or infinity at a joint of positive weight, or with no joint of
         positive weight, comes back at a finite start with `Status.INVALID`.
 
     Raises:
@@ -105,7 +106,7 @@ def fit_joints(
     with torch.no_grad():
         energy = joint_energy(model, regressor, ids, shape_arguments(model), limits, terms)
         data = {"target": target, "trust": weight.clamp(min=0).sqrt() / terms.noise}
-        frames = (batch[:-1].numel(), batch[-1]) if sequence else None
+        frames = (batch[:-1].numel(), batch[-1]) if sequence and batch.numel() else None
         start = _start(energy, repeated(energy.mean, len(target)), target, weight, index)
         if init is not None:
             start = resumed(init, start, batch)
@@ -171,7 +172,8 @@ def _start(
             resting[first : first + part.count] = axis_angle_to_matrix(relaxed)
             taken += part.count
         first += part.count
-    rest = model.joints(**shape)
+    arguments: dict[str, Any] = dict(shape)
+    rest = model.joints(**arguments)
     pose = pose_arguments(model, joint_start(model.skeleton, rest, resting, target, weight, index))
     params = {**shape, **{name: pose[name] for name in energy.parts}}
     share = (weight / weight.sum(-1, keepdim=True).clamp(min=1e-9)).unsqueeze(-1)

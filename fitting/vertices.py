@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bodymodel import BodyModel, PointsJacobian, SurfacePoints, points_jacobian, vertices_jacobian
+from ..bodymodel import BodyModel, SurfacePoints, points_jacobian, vertices_jacobian
 from ..geometry import nearest_rotation
 from ..geometry.checks import expect_shape
+from .body_sequence import shared_shape
 from .body_unknowns import pose_arguments, repeated, reported, resumed, rotation_names, shape_arguments
 from .least_squares import least_squares
 from .solution import Solution
@@ -53,9 +54,9 @@ def fit_vertices(
 
     Returns:
         A solution whose `params` are all of the model's arguments and go straight into it, rotations axis-angle.
-        `residuals` (*B, N) are the distances of all points in metres; `loss` is the weighted sum of the squared
-        distances of those that were used. A sample with NaN or infinity at a point of positive weight comes back at a
-        finite start with `Status.INVALID`.
+        `residuals` (*B, N) are the distances of all points in metres, NaN where one is missing; `loss` is the weighted
+        sum of the squared distances of those that were used. A sample with NaN or infinity at a point of positive
+        weight comes back at a finite start with `Status.INVALID`.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -87,27 +88,20 @@ def fit_vertices(
         if init is not None:
             start = resumed(init, start, batch)
 
-        def residual(params: dict[str, Tensor], data: dict[str, Tensor]) -> Tensor:
-            return (data["trust"].unsqueeze(-1) * (used.points(params) - data["target"])).flatten(-2)
-
-        def linearised(params: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            moved = used.jacobian(params)
-            values = data["trust"].unsqueeze(-1) * (moved.points - data["target"])
-            scale = data["trust"].repeat_interleave(3, dim=-1).unsqueeze(-1)
-            return values.flatten(-2), scale * moved.matrix(params)
-
+        fixed = shared_shape(used, start, data, (batch[:-1].numel(), batch[-1])) if sequence and batch.numel() else {}
         solved = least_squares(
-            residual,
-            start,
-            data=data,
+            used.residuals,
+            {name: value for name, value in start.items() if name not in fixed},
+            data={**data, **fixed},
             rotations=rotation_names(model, start),
-            jacobian=linearised,
+            jacobian=used.linearised,
             steps=steps,
-            enough=data["trust"].square().sum(-1).reshape(batch.numel()) * _negligible(target) ** 2,
+            enough=data["trust"].square().sum(-1) * _negligible(target) ** 2,
             callback=callback,
         )
-        distances = (matched.points(solved.params) - target).norm(dim=-1)
-    solution = reported(solved, solved.params, distances, batch)
+        params = {name: fixed[name] if name in fixed else solved.params[name] for name in start}
+        distances = (matched.points(params) - target).norm(dim=-1)
+    solution = reported(solved, params, torch.where(trust > 0, distances, torch.nan), batch)
     return solution.check() if throw else solution
 
 
@@ -123,6 +117,16 @@ class _Matched(NamedTuple):
     model: BodyModel
     surface: SurfacePoints | None
     hold: Tensor
+
+    @property
+    def mean(self) -> dict[str, Tensor]:
+        """The shape arguments of the mean body."""
+        return shape_arguments(self.model)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All unknowns, in the order of the columns."""
+        return (*self.mean, *self.model.data.table_row.part_names, "transl")
 
     @classmethod
     def of(cls, model: BodyModel, surface: SurfacePoints | None) -> _Matched:
@@ -142,17 +146,29 @@ class _Matched(NamedTuple):
         return _Matched(self.model.select_vertices(ids), surface, self.hold[chosen])
 
     def points(self, params: dict[str, Tensor]) -> Tensor:
-        arguments = dict(params)
+        arguments: dict[str, Any] = dict(params)
         if self.surface is None:
             return self.model(**arguments).vertices
         return self.model.points(self.surface, **arguments)
 
-    def jacobian(self, params: dict[str, Tensor]) -> PointsJacobian:
-        arguments = dict(params)
+    def residuals(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> Tensor:
+        """Return the distances (n, 3 N) from the targets, times the square roots of the weights."""
+        moved = self.points(self._arguments(params, data))
+        return (data["trust"].unsqueeze(-1) * (moved - data["target"])).flatten(-2)
+
+    def linearised(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the same, and its Jacobian without that of the pose correctives."""
+        arguments = self._arguments(params, data)
         if self.surface is None:
             ids = torch.arange(self.model.data.num_vertices, device=self.model.device)
-            return vertices_jacobian(self.model, ids, correctives=False, **arguments)
-        return points_jacobian(self.model, self.surface, correctives=False, **arguments)
+            moved = vertices_jacobian(self.model, ids, wrt=tuple(params), correctives=False, **arguments)
+        else:
+            moved = points_jacobian(self.model, self.surface, wrt=tuple(params), correctives=False, **arguments)
+        residuals = (data["trust"].unsqueeze(-1) * (moved.points - data["target"])).flatten(-2)
+        return residuals, data["trust"].repeat_interleave(3, dim=-1).unsqueeze(-1) * moved.matrix(params)
+
+    def _arguments(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> dict[str, Any]:
+        return {**{name: data[name] for name in self.names if name in data}, **params}
 
     def start(self, target: Tensor, trust: Tensor) -> dict[str, Tensor]:
         """Return the mean body with each part turned as its points are, and their middles together.
@@ -161,7 +177,7 @@ class _Matched(NamedTuple):
             target: (n, N, 3).
             trust: (n, N) square roots of weights.
         """
-        mean = shape_arguments(self.model)
+        mean = self.mean
         rest = self.points(mean)
         target = torch.where(target.isfinite().all(-1, keepdim=True), target, 0)
         share = trust.square() / trust.square().sum(-1, keepdim=True).clamp(min=torch.finfo(trust.dtype).tiny)

@@ -1,10 +1,13 @@
-"""What the frames of a sequence share in a fit to 3D joints: one shape, and a motion without jerks."""
+"""What the frames of a sequence share in a fit in three dimensions: one shape, and a motion without jerks."""
 
 from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from ..bodymodel import BodyModel
 from .body_unknowns import rotation_names
 from .joint_energy import JointEnergy
 from .least_squares import least_squares
@@ -19,8 +22,36 @@ SMOOTHING_STEPS = 4
 TOLERANCE = 1e-4
 
 
+@runtime_checkable
+class BodyEnergy(Protocol):
+    """Residuals of a body's arguments and their Jacobian; arguments that `data` holds instead of `params` are fixed."""
+
+    @property
+    def model(self) -> BodyModel:
+        """The body."""
+        ...
+
+    @property
+    def mean(self) -> dict[str, Tensor]:
+        """The shape arguments of the mean body: the first of `names`."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All unknowns, in the order of the columns."""
+        ...
+
+    def residuals(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> Tensor:
+        """Return residuals (n, R)."""
+        ...
+
+    def linearised(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return residuals (n, R) and their Jacobian (n, R, D) by `params` in order."""
+        ...
+
+
 def shared_shape(
-    energy: JointEnergy, start: dict[str, Tensor], data: dict[str, Tensor], frames: tuple[int, int]
+    energy: BodyEnergy, start: dict[str, Tensor], data: dict[str, Tensor], frames: tuple[int, int]
 ) -> dict[str, Tensor]:
     """Return the shape arguments (S T, ...) that fit some frames of each sequence best, the same in all its frames.
 
@@ -40,7 +71,7 @@ def shared_shape(
     rows = (torch.arange(sequences, device=device).unsqueeze(-1) * length + chosen).flatten()
     few = {name: value[rows] for name, value in data.items()}
     names = rotation_names(energy.model, energy.names)
-    options = {"rotations": names, "jacobian": energy.linearised, "tolerance": TOLERANCE}
+    options: dict[str, Any] = {"rotations": names, "jacobian": energy.linearised, "tolerance": TOLERANCE}
     solved = least_squares(energy.residuals, {name: value[rows] for name, value in start.items()}, data=few, **options)
     valid = (solved.status != Status.INVALID).view(sequences, count)
     share = valid / valid.sum(-1, keepdim=True).clamp(min=1)
@@ -132,7 +163,7 @@ def smoothed(
 
 
 def _adjoint(differences: Tensor, stencil: tuple[float, float, float]) -> Tensor:
-    """Return (S, T, ...) sums over the second differences (S, T - 2, ...) that a frame is the first, middle, last of."""
+    """Return (S, T, ...) sums over the second differences (S, T - 2, ...) that a frame takes part in, by its place."""
     edge = differences.new_zeros(differences.shape[0], 2, *differences.shape[2:])
     padded = torch.cat((edge, differences, edge), dim=1)
     first, middle, last = stencil
