@@ -71,7 +71,12 @@ def shared_shape(
     rows = (torch.arange(sequences, device=device).unsqueeze(-1) * length + chosen).flatten()
     few = {name: value[rows] for name, value in data.items()}
     names = rotation_names(energy.model, energy.names)
-    options: dict[str, Any] = {"rotations": names, "jacobian": energy.linearised, "tolerance": TOLERANCE}
+    options: dict[str, Any] = {
+        "rotations": names,
+        "jacobian": energy.linearised,
+        "tolerance": TOLERANCE,
+        "damping": 1e-2,
+    }
     solved = least_squares(energy.residuals, {name: value[rows] for name, value in start.items()}, data=few, **options)
     valid = (solved.status != Status.INVALID).view(sequences, count)
     share = valid / valid.sum(-1, keepdim=True).clamp(min=1)
@@ -157,6 +162,7 @@ def smoothed(
                 jacobian=energy.linearised,
                 steps=SMOOTHING_STEPS,
                 tolerance=TOLERANCE,
+                damping=1e-2,
             )
             params = {name: value.index_copy(0, rows, moved.params[name]) for name, value in params.items()}
     return params

@@ -90,7 +90,7 @@ class JointEnergy(NamedTuple):
         arguments = self.arguments(params, data)
         everything = joints_jacobian(self.model, wrt=tuple(params), **arguments) if "course" in data else None
         if self.regressor is not None:
-            moved = keypoints_jacobian(self.model, self.regressor, wrt=tuple(params), correctives=False, **arguments)
+            moved = keypoints_jacobian(self.model, self.regressor, wrt=tuple(params), **arguments)
         elif everything is not None:
             blocks = {name: block[:, self.joint_ids] for name, block in everything.blocks.items()}
             moved = PointsJacobian(everything.points[:, self.joint_ids], blocks)

@@ -123,6 +123,7 @@ def fit_joints(
             jacobian=energy.linearised,
             steps=steps,
             tolerance=TOLERANCE,
+            damping=1e-2,
             callback=callback,
         )
         params = {name: fixed[name] if name in fixed else solved.params[name] for name in energy.names}

@@ -31,7 +31,7 @@ def least_squares(
     steps: int = 30,
     tolerance: float = 1e-6,
     enough: float | Tensor = 0.0,
-    damping: float = 1e-3,
+    damping: float = 0.1,
     callback: Callable[[int, Tensor], None] | None = None,
     throw: bool = False,
 ) -> Solution:
@@ -62,7 +62,7 @@ def least_squares(
         tolerance: a sample has converged when a step lowers its loss by less than this share, as was predicted, or
             moves it by no more than rounding.
         enough: a sample whose loss is no more than this has converged, a number or one a sample (*B,).
-        damping: at the start, relative to the diagonal of JᵀJ.
+        damping: at the start, relative to the diagonal of JᵀJ; smaller from a start that is known to be good.
         callback: called after each step with its number, from 1, and the losses (*B,).
         throw: raise ValueError unless every sample converged.
 

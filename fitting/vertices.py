@@ -96,6 +96,7 @@ def fit_vertices(
             rotations=rotation_names(model, start),
             jacobian=used.linearised,
             steps=steps,
+            damping=1e-3,
             enough=data["trust"].square().sum(-1) * _negligible(target) ** 2,
             callback=callback,
         )
@@ -157,13 +158,13 @@ class _Matched(NamedTuple):
         return (data["trust"].unsqueeze(-1) * (moved - data["target"])).flatten(-2)
 
     def linearised(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the same, and its Jacobian without that of the pose correctives."""
+        """Return the same, and its Jacobian (n, 3 N, D) by `params` in order."""
         arguments = self._arguments(params, data)
         if self.surface is None:
             ids = torch.arange(self.model.data.num_vertices, device=self.model.device)
-            moved = vertices_jacobian(self.model, ids, wrt=tuple(params), correctives=False, **arguments)
+            moved = vertices_jacobian(self.model, ids, wrt=tuple(params), **arguments)
         else:
-            moved = points_jacobian(self.model, self.surface, wrt=tuple(params), correctives=False, **arguments)
+            moved = points_jacobian(self.model, self.surface, wrt=tuple(params), **arguments)
         residuals = (data["trust"].unsqueeze(-1) * (moved.points - data["target"])).flatten(-2)
         return residuals, data["trust"].repeat_interleave(3, dim=-1).unsqueeze(-1) * moved.matrix(params)
 

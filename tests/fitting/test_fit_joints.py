@@ -225,10 +225,7 @@ def test_the_jacobian_of_the_energy_is_that_by_differentiation(data, name, with_
     rotations = [argument for argument in energy.names if argument in data.table_row.part_names]
     expected = tangent_jacobian(lambda p: energy.residuals(p, given), params, rotations)
     torch.testing.assert_close(values, expected[0], atol=1e-10, rtol=0)
-    if name != "openpose25":
-        torch.testing.assert_close(jacobian, expected[1], atol=1e-8, rtol=0)
-    else:  # the pose correctives of its vertices are left out
-        torch.testing.assert_close(jacobian, expected[1], atol=0.3, rtol=0)
+    torch.testing.assert_close(jacobian, expected[1], atol=1e-8, rtol=0)
 
 
 @pytest.mark.parametrize("batch", [(), (1,), (2, 2), (0,)])
