@@ -28,7 +28,7 @@ from .kinematics import KinematicTables, chain_joints, chain_transforms, kinemat
 from .outputs import BodyOutput, RestBody, SurfacePoints
 from .select import select_vertices
 from .skeleton import Skeleton
-from .skinning import VertexBases, add_blend, blend, skin_planes
+from .skinning import VertexBases, add_blend, apply_transforms, blend, blend_transforms
 
 if TYPE_CHECKING:
     from .keypoints import KeypointRegressor
@@ -313,11 +313,14 @@ class BodyModel(nn.Module):
         """Return posed vertices (*B, 3, V), posed joints (*B, J, 3), and joint rotations in the batch of the poses."""
         constants = self._constants
         local, feature = local_rotations(given.parts, given.rotation, self._row, constants)
-        if self._has_correctives:
-            planes = planes + blend(feature, pose_directions)
         tree = constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
         turned, joints, translations = chain_transforms(local, lever, *tree)
-        posed = skin_planes(planes, weights, turned, translations)
+        transforms = blend_transforms(weights, turned, translations)
+        if self._has_correctives:
+            # As late as can be: for one body these directions are most of the memory that is read, and what has been
+            # in the caches is gone after them.
+            planes = planes + blend(feature, pose_directions)
+        posed = apply_transforms(planes, transforms)
         if given.transl is None:
             return posed, joints, turned
         return posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2), turned

@@ -68,24 +68,26 @@ def add_blend(base: Tensor, coefficients: Tensor, directions: Tensor) -> Tensor:
     return base + blend(coefficients, directions)
 
 
-def skin_planes(
-    planes: Float[Tensor, "*#batch planes"],
+def blend_transforms(
     weights: Float[Tensor, "*set J V"],
     rotations: Float[Tensor, "*#batch J 3 3"],
     translations: Float[Tensor, "*#batch J 3"],
-) -> Float[Tensor, ...]:
-    """Do the work of `skin` on flat planes (*B, 3 V): blend the 3x4 transforms for each vertex, then apply them.
-
-    Returns (*B, 3, V).
-    """
+) -> Float[Tensor, "*out 12 V"]:
+    """Return each vertex's weighted mean of the joints' 3x4 transforms, row by row: (*B, 12, V)."""
     if rotations.shape[:-3] != translations.shape[:-2]:
         batch = torch.broadcast_shapes(rotations.shape[:-3], translations.shape[:-2])
         rotations = rotations.expand(*batch, *rotations.shape[-3:])
         translations = translations.expand(*batch, *translations.shape[-2:])
     transforms = torch.cat((rotations, translations.unsqueeze(-1)), dim=-1).flatten(-2).transpose(-1, -2)
-    per_vertex = blend(transforms, weights) if weights.dim() == 2 else transforms @ weights
-    count = weights.shape[-1]
-    turn_x, turn_y, turn_z, shift = per_vertex.reshape(*per_vertex.shape[:-2], 3, 4, count).unbind(-2)
+    return blend(transforms, weights) if weights.dim() == 2 else transforms @ weights
+
+
+def apply_transforms(
+    planes: Float[Tensor, "*planes_batch planes"], transforms: Float[Tensor, "*batch 12 V"]
+) -> Float[Tensor, "*out 3 V"]:
+    """Return flat planes (*B, 3 V) moved by the transform of each vertex, as (*B, 3, V)."""
+    count = transforms.shape[-1]
+    turn_x, turn_y, turn_z, shift = transforms.reshape(*transforms.shape[:-2], 3, 4, count).unbind(-2)
     x, y, z = planes.reshape(*planes.shape[:-1], 3, 1, count).unbind(-3)
     return torch.addcmul(torch.addcmul(torch.addcmul(shift, turn_x, x), turn_y, y), turn_z, z)
 
@@ -124,4 +126,5 @@ def skin(
     expect_shape("rotations", rotations, lbs_weights.shape[-1], 3, 3)
     expect_shape("translations", translations, lbs_weights.shape[-1], 3)
     planes = vertices.transpose(-1, -2).flatten(-2)
-    return skin_planes(planes, lbs_weights.transpose(-1, -2), rotations, translations).transpose(-1, -2)
+    transforms = blend_transforms(lbs_weights.transpose(-1, -2), rotations, translations)
+    return apply_transforms(planes, transforms).transpose(-1, -2)
