@@ -29,7 +29,7 @@ class JointWeights(NamedTuple):
 
     noise: float = 0.01
     limits: float = 1000.0
-    pose: float = 0.02
+    pose: float = 1.0
     shape: float = 1.0
     temporal: float = 0.1
 

@@ -93,8 +93,8 @@ def test_a_bent_elbow_tells_how_the_upper_arm_is_twisted(body):
     pose = torch.zeros(23, 3, dtype=F64)
     pose[15], pose[17, 1] = torch.tensor([1.0, 0.0, 0.0], dtype=F64), -1.5
     found = fit_joints(body, body.joints(body_pose=pose)).params["body_pose"]
-    torch.testing.assert_close(found[17], pose[17], atol=0.15, rtol=0)
-    torch.testing.assert_close(found[15], pose[15], atol=0.15, rtol=0)
+    torch.testing.assert_close(found[17], pose[17], atol=0.25, rtol=0)
+    torch.testing.assert_close(found[15], pose[15], atol=0.25, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["coco17", "h36m17", "openpose25"])
