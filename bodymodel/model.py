@@ -199,6 +199,35 @@ class BodyModel(nn.Module):
         vertices, joints = self._exactly(self._subset, regressor.vertex_ids, given)
         return regressor(joints, vertices)
 
+    def vertices_and_joints(
+        self, ids: Int[Tensor, "*set N"] | VertexBases, **arguments: Unpack[BodyArguments]
+    ) -> tuple[Float[Tensor, "*batch N 3"], Float[Tensor, "*batch J 3"]]:
+        """Return some posed vertices and all posed joints, computing no other vertex.
+
+        Args:
+            ids: (N,) vertices for all samples, or with a batch: one set a sample. In a loop over the same vertices,
+                pass what `vertex_bases(ids)` returned once.
+            **arguments: those of `forward`.
+
+        Returns:
+            vertices (*B, N, 3) in the order of `ids` and joints (*B, J, 3), metres.
+        """
+        given = self._signature.read(arguments, self.dtype)
+        batch = ids.template.shape[:-1] if isinstance(ids, VertexBases) else expect_shape("ids", ids, "N")
+        broadcast_batches({"ids": batch} | given.batches)
+        return self._exactly(self._subset, ids, given)
+
+    def vertex_bases(self, ids: Int[Tensor, "*set N"]) -> VertexBases:
+        """Return the constants of the vertices `ids` (N,), or (*B, N) with one set a sample, in the model's type."""
+        constants, count = self._constants, self._sizes[0]
+        expect_shape("ids", ids, "N")
+        return VertexBases(
+            constants["_rest_template"].narrow(0, 0, count),
+            constants["_rest_directions"].narrow(1, 0, count),
+            constants["_pose_directions"],
+            constants["_weights"],
+        ).select(ids)
+
     def select_vertices(self, ids: Int[Tensor, " N"]) -> BodyModel:
         """Return a model of the vertices `ids` in that order, with the same joints and the faces among them."""
         data = select_vertices(self.data, ids.detach().cpu().numpy())
@@ -237,15 +266,9 @@ class BodyModel(nn.Module):
         joints = chain_joints(local, bones, *tree)
         return joints if given.transl is None else joints + given.transl.unsqueeze(-2)
 
-    def _subset(self, ids: Tensor, given: Arguments) -> tuple[Tensor, Tensor]:
+    def _subset(self, ids: Tensor | VertexBases, given: Arguments) -> tuple[Tensor, Tensor]:
         """Return the posed vertices `ids` (*B, N, 3) and the posed joints; batched ids are one set a sample."""
-        constants, count = self._constants, self._sizes[0]
-        bases = VertexBases(
-            constants["_rest_template"].narrow(0, 0, count),
-            constants["_rest_directions"].narrow(1, 0, count),
-            constants["_pose_directions"],
-            constants["_weights"],
-        ).select(ids)
+        bases = ids if isinstance(ids, VertexBases) else self.vertex_bases(ids)
         planes = self._blend_shape(given, bases.template, bases.shape_directions)
         lever = self._shape_lever(given, 2 * self._J)
         posed, joints, _ = self._skin(planes, lever, given, bases.pose_directions, bases.weights)

@@ -113,7 +113,14 @@ def shade(normals: np.ndarray) -> np.ndarray:
     return np.clip(light, 0, 1)[:, None] ** 0.8 * SKIN + np.clip(light - 0.7, 0, 1)[:, None] * 0.45
 
 
-def draw_people(people: Sequence[Person], faces: np.ndarray, path: str | Path, *, pixels: int = 620) -> None:
+def draw_people(
+    people: Sequence[Person],
+    faces: np.ndarray,
+    path: str | Path,
+    *,
+    pixels: int = 620,
+    detected: str = "keypoints of the file",
+) -> None:
     """Write a picture with a front and a side view of each person, two people a row.
 
     Args:
@@ -121,6 +128,7 @@ def draw_people(people: Sequence[Person], faces: np.ndarray, path: str | Path, *
         faces: (F, 3) of all of them.
         path: of the .png file.
         pixels: height of a view.
+        detected: what the points are, for the legend.
     """
     columns = min(2, len(people))
     rows = -(-len(people) // columns)
@@ -137,7 +145,7 @@ def draw_people(people: Sequence[Person], faces: np.ndarray, path: str | Path, *
     for axis in axes.flat:
         axis.axis("off")
     for i, person in enumerate(people):
-        _draw_person(axes[i // columns, 2 * (i % columns) : 2 * (i % columns) + 2], person, faces, pixels)
+        _draw_person(axes[i // columns, 2 * (i % columns) : 2 * (i % columns) + 2], person, faces, pixels, detected)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     figure.savefig(path, bbox_inches="tight", pad_inches=0.1)
@@ -156,7 +164,7 @@ def read_image(path: str | Path) -> np.ndarray:
     return pixels[..., :3] / (255 if pixels.dtype == np.uint8 else 1)
 
 
-def _draw_person(axes: Sequence[Axes], person: Person, faces: np.ndarray, pixels: int) -> None:
+def _draw_person(axes: Sequence[Axes], person: Person, faces: np.ndarray, pixels: int, detected: str) -> None:
     """Draw the front view, then the side view at the same scale."""
     front, side = axes
     # The new x axis is along the old depth, and the new depth away from where the viewer now stands.
@@ -176,7 +184,7 @@ def _draw_person(axes: Sequence[Axes], person: Person, faces: np.ndarray, pixels
         front.plot(*person.fitted[[a, b]].T, color=FITTED, linewidth=1.8, solid_capstyle="round", zorder=3)
     front.plot([], [], color=FITTED, linewidth=1.8, label="fitted skeleton, projected")
     style = {"color": DETECTED, "edgecolors": "white", "linewidths": 0.8, "zorder": 4}
-    front.scatter(*seen.T, s=26, label="keypoints of the file", **style)
+    front.scatter(*seen.T, s=26, label=detected, **style)
     front.set_title(person.title, fontsize=11, loc="left")
     side.set_title("\nfrom the side", fontsize=11, loc="left", color="0.35")
 

@@ -33,7 +33,8 @@ class Solution(NamedTuple):
         status: (*B,) a `Status` each.
         history: (steps, *B) the loss at each step.
         camera: the camera of a fit to an image, in pixels; else None.
-        residuals: (*B, K) distance of each keypoint in pixels, of a fit to keypoints; else None.
+        residuals: (*B, K) distance of each point that was fitted: pixels in a fit to an image, metres in a fit to 3D
+            points; else None.
     """
 
     params: dict[str, Tensor]

@@ -1,9 +1,31 @@
-"""Losses on keypoints, poses and shapes: one number per sample, never weighted or reduced over the batch."""
+"""Losses on images, bodies and motion: one number per sample, never weighted or reduced over the batch."""
 
+from .bones import bone_lengths as bone_lengths
+from .bones import bone_ratio_loss as bone_ratio_loss
+from .bones import bone_ratios as bone_ratios
+from .bones import bone_symmetry_loss as bone_symmetry_loss
+from .bones import symmetric_bones as symmetric_bones
+from .limits import hinge_limit_loss as hinge_limit_loss
+from .limits import joint_angle_loss as joint_angle_loss
 from .limits import joint_limit_loss as joint_limit_loss
+from .ordinal import ordinal_depth_loss as ordinal_depth_loss
+from .parameters import parameter_loss as parameter_loss
+from .parameters import scale_smoothness_loss as scale_smoothness_loss
+from .points import joint_loss as joint_loss
+from .points import vertex_loss as vertex_loss
+from .reprojection import dense_correspondence_loss as dense_correspondence_loss
 from .reprojection import reprojection_loss as reprojection_loss
 from .robust import geman_mcclure as geman_mcclure
 from .robust import huber as huber
 from .robust import l1 as l1
 from .robust import l2 as l2
 from .robust import penalise as penalise
+from .robust import penalise_length as penalise_length
+from .rotations import determinant_loss as determinant_loss
+from .rotations import rotation_loss as rotation_loss
+from .silhouette import Silhouette as Silhouette
+from .silhouette import silhouette_coverage_loss as silhouette_coverage_loss
+from .silhouette import silhouette_loss as silhouette_loss
+from .silhouette import silhouette_outside_loss as silhouette_outside_loss
+from .temporal import acceleration_loss as acceleration_loss
+from .temporal import velocity_loss as velocity_loss

@@ -1,43 +1,99 @@
-"""Reprojection and joint-limit losses under torch.compile, vmap, jacfwd and jacrev."""
+"""Every loss and metric under torch.compile, vmap, jacfwd and jacrev."""
 
 import pytest
 import torch
-from physique.losses import joint_limit_loss, reprojection_loss
+from oracles.loss_cases import CASES, SILHOUETTE
+from physique.losses import metrics
 from torch.func import jacfwd, jacrev, vmap
 from torch.testing import assert_close
 
-# Forward mode loads torch's own scripted decompositions, which warn that scripting is deprecated.
-
-DOUBLE = torch.float64
+LOSSES = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
-def reprojection(penalty):
-    def loss(projected, keypoints, confidence):
-        return reprojection_loss(projected, keypoints, confidence, penalty=penalty, sigma=20.0)
-
-    return loss
+def joints(batch=(3,)):
+    return 0.2 * torch.randn(2, *batch, 17, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-POINTS = 30 * torch.randn(2, 3, 5, 2, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
-CASES = [
-    *(
-        pytest.param(reprojection(penalty), (*POINTS, torch.ones(3, 5, dtype=DOUBLE)), id=penalty)
-        for penalty in ("l1", "l2", "huber", "geman_mcclure")
-    ),
-    pytest.param(joint_limit_loss, (torch.linspace(-3, 3, 207, dtype=DOUBLE).view(3, 23, 3),), id="limits"),
-]
+METRICS = {
+    "mpjpe": lambda p, t: metrics.mpjpe(p, t, protocol="h36m_p1"),
+    "absolute": lambda p, t: metrics.mpjpe(p, t, protocol=metrics.Protocol(alignment="none")),
+    "pa_mpjpe": lambda p, t: metrics.pa_mpjpe(p, t, protocol="3dpw"),
+    "masked": lambda p, t: metrics.pa_mpjpe(p, t, p.new_ones(17)),
+    "rigid": lambda p, t: metrics.mpjpe(p, t, protocol=metrics.Protocol(alignment="rigid")),
+    "scale": lambda p, t: metrics.scale_aligned_mpjpe(p, t),
+    "bones": lambda p, t: metrics.scale_aligned_mpjpe(p, t, [(0, 1), (1, 2)]),
+    "pve": metrics.pve,
+    "pck": metrics.pck,
+    "auc": metrics.auc,
+    "joint_errors": metrics.joint_errors,
+    "acceleration": lambda p, t: metrics.acceleration_error(p.unsqueeze(-2), t.unsqueeze(-2)),
+    "pixels": lambda p, t: metrics.per_pixel_error(p[..., :2], t[..., :2]),
+    "oks": lambda p, t: metrics.oks(100 * p[..., :2], 100 * t[..., :2], None, 1e3),
+    "gps": lambda p, t: metrics.gps((p - t)[..., 0]),
+    "segmentation": lambda p, t: metrics.segmentation_scores((9 * p).long(), (9 * t).long(), 3)[:2],
+}
+EVERY_METRIC = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
 
-@pytest.mark.parametrize("loss, arguments", CASES)
-def test_compiled_in_one_graph_it_is_the_same(loss, arguments):
-    assert_close(torch.compile(loss, fullgraph=True, backend="eager")(*arguments), loss(*arguments))
+def compiled(function):
+    torch._dynamo.reset()
+    return torch.compile(function, fullgraph=True, backend="eager")
 
 
-@pytest.mark.parametrize("loss, arguments", CASES)
-def test_vmap_is_the_batch(loss, arguments):
-    assert_close(vmap(loss)(*arguments), loss(*arguments))
+@LOSSES
+def test_loss_compiles_in_one_graph(case):
+    values = case.draw((3,))
+    assert_close(compiled(case.loss)(**values), case.loss(**values))
 
 
-@pytest.mark.parametrize("loss, arguments", CASES)
-def test_forward_and_reverse_jacobians_agree(loss, arguments):
-    assert_close(jacfwd(loss)(*arguments), jacrev(loss)(*arguments))
+@LOSSES
+def test_vmapped_loss_is_the_batch(case):
+    values = case.draw((3,))
+    got = vmap(lambda *leaves: case.loss(**dict(zip(values, leaves, strict=True))))(*values.values())
+    assert_close(got, case.loss(**values))
+
+
+@LOSSES
+def test_forward_and_reverse_jacobians_of_losses_agree(case):
+    values = case.draw((2,))
+
+    def loss(points):
+        return case.loss(**{**values, case.points[0]: points})
+
+    points = values[case.points[0]]
+    assert_close(jacfwd(loss)(points), jacrev(loss)(points))
+
+
+def test_gradient_of_a_compiled_loss_is_the_same():
+    def loss(case, values, step):
+        leaf = values[case.points[0]].clone().requires_grad_()
+        return torch.autograd.grad(step(**{**values, case.points[0]: leaf}).sum(), leaf)[0]
+
+    for case in CASES:
+        values = case.draw((2,))
+        assert_close(loss(case, values, compiled(case.loss)), loss(case, values, case.loss))
+
+
+def test_silhouette_flows_through_vmap_as_an_argument():
+    from physique.losses import silhouette_loss
+
+    points = 12 * torch.rand(3, 9, 2, dtype=torch.float64)
+    shared = vmap(silhouette_loss, in_dims=(0, None))(points, SILHOUETTE)
+    assert_close(shared, silhouette_loss(points, SILHOUETTE))
+
+
+@EVERY_METRIC
+def test_metric_compiles_in_one_graph(metric):
+    assert_close(compiled(metric)(*joints()), metric(*joints()))
+
+
+@EVERY_METRIC
+def test_vmapped_metric_is_the_batch(metric):
+    assert_close(vmap(metric)(*joints()), metric(*joints()))
+
+
+@pytest.mark.parametrize("name", ["mpjpe", "pa_mpjpe", "masked", "scale", "bones", "acceleration", "oks"])
+def test_forward_and_reverse_jacobians_of_metrics_agree(name):
+    predicted, target = joints((2,))
+    metric = METRICS[name]
+    assert_close(jacfwd(metric)(predicted, target), jacrev(metric)(predicted, target))

@@ -1,0 +1,23 @@
+"""Write a file so that it is either complete or not there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_file(path: Path, contents: bytes) -> None:
+    """Write `contents` beside `path` and move them there, over an older file if need be.
+
+    Raises:
+        FileNotFoundError: the folder is not there.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: expected a folder, got none; make it first")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        beside.write_bytes(contents)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""The unknowns of a fit in three dimensions: the model's arguments, and how they start and come back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from ..bodymodel import BodyModel
+from ..geometry import matrix_to_axis_angle
+from .solution import Solution
+
+
+def shape_arguments(model: BodyModel) -> dict[str, Tensor]:
+    """Return the model's shape arguments by name, each (n,) or (J, 3), of the mean body."""
+    joints, like = model.data.num_joints, model.v_template
+    mean = {}
+    for name, count in model.data.coefficients:
+        if name == "segment_scale":
+            mean[name] = like.new_ones((joints,) if count == joints else (joints, 3))
+        elif count:
+            mean[name] = like.new_zeros(count)
+    return mean
+
+
+def pose_arguments(model: BodyModel, local: Tensor) -> dict[str, Tensor]:
+    """Return local rotations (*B, J, 3, 3) as the model's pose arguments, axis-angle."""
+    axis_angle, pose, first = matrix_to_axis_angle(local), {}, 0
+    for part in model.data.table_row.parts:
+        value = axis_angle.narrow(-2, first, part.count)
+        pose[part.name] = value.squeeze(-2) if part.single else value
+        first += part.count
+    return pose
+
+
+def resumed(init: Solution, start: dict[str, Tensor], batch: torch.Size) -> dict[str, Tensor]:
+    """Return `start` (N, ...) with the values that a previous solution has in their place.
+
+    Raises:
+        ValueError: the solution belongs to other samples or another model.
+    """
+    taken = dict(start)
+    for name, value in start.items():
+        if name not in init.params:
+            continue
+        given, wanted = init.params[name].detach(), (*batch, *value.shape[1:])
+        if given.shape != wanted:
+            raise ValueError(
+                f"init: expected {name} {tuple(wanted)}, got {tuple(given.shape)}; "
+                "pass a solution for the same samples and model"
+            )
+        taken[name] = given.to(value).reshape(value.shape)
+    return taken
+
+
+def reported(solved: Solution, params: dict[str, Tensor], residuals: Tensor, batch: torch.Size) -> Solution:
+    """Return a solution of flat samples (N,) in the caller's batch."""
+    return solved._replace(
+        params={name: value.reshape(*batch, *value.shape[1:]) for name, value in params.items()},
+        loss=solved.loss.reshape(batch),
+        status=solved.status.reshape(batch),
+        history=solved.history.reshape(len(solved.history), *batch),
+        residuals=residuals.reshape(*batch, residuals.shape[-1]),
+    )
+
+
+def repeated(values: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Return values without batch, repeated to (count, ...)."""
+    return {name: value.expand(count, *value.shape) for name, value in values.items()}
+
+
+def rotation_names(model: BodyModel, names: Collection[str]) -> tuple[str, ...]:
+    """Return those of `names` that are pose arguments."""
+    return tuple(name for name in names if name in model.data.table_row.part_names)
