@@ -126,9 +126,10 @@ class Signature:
             TypeError: a name that no body model knows, no tensor, or a floating type that does not fit.
             ValueError: a part that this model lacks, or a shape that does not fit.
         """
-        for name, value in arguments.items():
-            if name not in self.names and value is not None:
-                self._refuse(name)
+        if not self.names.issuperset(arguments):
+            for name, value in arguments.items():
+                if name not in self.names and value is not None:
+                    self._refuse(name)
         batches: dict[str, torch.Size] = {}
         coefficients: list[tuple[int, Tensor]] = []
         for name, (start, count) in self.coefficients.items():
@@ -201,7 +202,7 @@ def match_dtype(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _ready(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     expect_finite(name, value)
-    return match_dtype(name, value, dtype)
+    return value if value.dtype == dtype else match_dtype(name, value, dtype)
 
 
 def rotation_constants(dtype: torch.dtype, device: torch.device | None) -> dict[str, Tensor]:
@@ -251,6 +252,8 @@ def _join(parts: Mapping[str, Tensor], row: Family, still: Tensor) -> Tensor:
     joint = still.dim()
     shapes = [value.shape[:-joint] for value in parts.values()]
     batch = shapes[0] if shapes and all(s == shapes[0] for s in shapes) else torch.broadcast_shapes(*shapes)
+    if len(parts) == len(row.parts) and all(s == batch for s in shapes):
+        return torch.cat((*parts.values(), still.expand(*batch, *still.shape)), dim=-joint)
     pieces = []
     for part in row.parts:
         value = parts.get(part.name)
