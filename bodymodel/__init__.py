@@ -12,10 +12,6 @@ from .hands import HandPCA as HandPCA
 from .hands import mean_hand_pose as mean_hand_pose
 from .interop import from_smplx as from_smplx
 from .jacobians import PointsJacobian as PointsJacobian
-from .jacobians import joints_jacobian as joints_jacobian
-from .jacobians import keypoints_jacobian as keypoints_jacobian
-from .jacobians import points_jacobian as points_jacobian
-from .jacobians import vertices_jacobian as vertices_jacobian
 from .keypoint_files import Keypoints2D as Keypoints2D
 from .keypoint_files import load_keypoints as load_keypoints
 from .keypoint_sets import KEYPOINT_SETS as KEYPOINT_SETS

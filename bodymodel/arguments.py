@@ -91,6 +91,7 @@ class Arguments(NamedTuple):
         rotation: how `parts` are written.
         transl: (*B, 3) or None.
         batches: batch shape of each argument by name; they broadcast.
+        batch: the shape that they broadcast to.
     """
 
     coefficients: list[tuple[int, Tensor]]
@@ -98,6 +99,7 @@ class Arguments(NamedTuple):
     rotation: Rotation
     transl: Tensor | None
     batches: dict[str, torch.Size]
+    batch: torch.Size
 
 
 class Signature:
@@ -118,6 +120,14 @@ class Signature:
                 self.coefficients[name] = (start, count)
                 start += count
         self.names = frozenset((*self.coefficients, *row.part_names, "transl", "rotation"))
+        # For each representation the parts: name, shape of one sample, and where a single joint lacks its dimension.
+        self.events = {
+            rotation: [
+                (part.name, event if part.single else (part.count, *event), -1 - len(event) if part.single else 0)
+                for part in row.parts
+            ]
+            for rotation, event in ROTATION_SHAPES.items()
+        }
 
     def read(self, arguments: Mapping[str, Any], dtype: torch.dtype) -> Arguments:
         """Check the arguments and bring them to `dtype`; None counts as left out.
@@ -139,24 +149,22 @@ class Signature:
                 batches[name] = value.shape[:-1]
                 coefficients.append((start, _ready(name, value, dtype)))
         rotation = arguments.get("rotation") or "axis_angle"
-        event = ROTATION_SHAPES.get(rotation)
-        if event is None:
+        events = self.events.get(rotation)
+        if events is None:
             listed = ", ".join(ROTATION_SHAPES)
             raise ValueError(f"rotation: expected one of {listed}, got {rotation!r}; name the representation")
         parts: dict[str, Tensor] = {}
-        for part in self.row.parts:
-            name = part.name
+        for name, event, single in events:
             value = arguments.get(name)
             if value is not None:
-                batches[name] = expect_shape(name, value, *(event if part.single else (part.count, *event)))
+                batches[name] = expect_shape(name, value, *event)
                 value = _ready(name, value, dtype)
-                parts[name] = value.unsqueeze(-1 - len(event)) if part.single else value
+                parts[name] = value.unsqueeze(single) if single else value
         transl = arguments.get("transl")
         if transl is not None:
             batches["transl"] = expect_shape("transl", transl, 3)
             transl = _ready("transl", transl, dtype)
-        broadcast_batches(batches)
-        return Arguments(coefficients, parts, rotation, transl, batches)
+        return Arguments(coefficients, parts, rotation, transl, batches, broadcast_batches(batches))
 
     def _as_coefficients(self, name: str, value: Tensor, count: int) -> Tensor:
         """Return (*B, n), n at most `count`; segment scales must be complete, s - 1, and (*B, J, 3) is flattened."""
@@ -207,7 +215,12 @@ def _ready(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
 
 def rotation_constants(dtype: torch.dtype, device: torch.device | None) -> dict[str, Tensor]:
     """Return what `local_rotations` reads: Rodrigues' constants, and (1, 3) zeros, the axis-angle of no turn."""
-    constants = {f"_{name}": value for name, value in rodrigues_constants(dtype, device)._asdict().items()}
+    rodrigues = rodrigues_constants(dtype, device)
+    constants = {f"_{name}": value for name, value in rodrigues._asdict().items()}
+    # Of the nine products u_a u_b and of three numbers c: K(c) + (u uᵀ - |u|² I) / 2, row by row.
+    trace = rodrigues.identity.reshape(1, 9) * rodrigues.identity.reshape(9, 1)
+    products = (torch.eye(9, dtype=dtype, device=device) - trace) / 2
+    constants["_bend_mix"] = torch.cat((products, rodrigues.generators.t()), dim=1)
     return {**constants, "_still": torch.zeros(1, 3, dtype=dtype, device=device)}
 
 
@@ -228,13 +241,13 @@ def local_rotations(
         the root, zero in the rest pose and computed without cancellation wherever the representation allows.
     """
     if rotation == "axis_angle":
-        joined = _join(parts, row, constants["_still"])
+        joined = join_parts(parts, row, constants["_still"])
         whole = RodriguesConstants(constants["_generators"], constants["_identity"], constants["_twice"])
         turned, bend = axis_angle_to_matrix_and_bend(joined, whole)
     else:
         identity = constants["_identity"]
         matrices = {name: to_matrix(value, rotation) for name, value in parts.items()}
-        turned = joined = _join(matrices, row, identity.unsqueeze(0))
+        turned = joined = join_parts(matrices, row, identity.unsqueeze(0))
         bend = turned - identity
     bodies = turned.shape[-3] - 2
     if row.pose_feature == "matrix":
@@ -247,7 +260,7 @@ def local_rotations(
     return turned, torch.stack((x, y, z, w - 1), dim=-1).flatten(-2)
 
 
-def _join(parts: Mapping[str, Tensor], row: Family, still: Tensor) -> Tensor:
+def join_parts(parts: Mapping[str, Tensor], row: Family, still: Tensor) -> Tensor:
     """Return (*B, J + 1, *event): the parts in joint order, `still` (1, *event) for those left out and at the end."""
     joint = still.dim()
     shapes = [value.shape[:-joint] for value in parts.values()]

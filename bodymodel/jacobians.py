@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import Unpack
 
-from ..geometry.checks import broadcast_batches, expect_shape
-from .arguments import Arguments, BodyArguments, local_rotations, match_dtype, rotation_constants
-from .keypoints import KeypointRegressor
-from .kinematics import KinematicTables, chain_rotations
-from .model import BodyModel
-from .outputs import SurfacePoints
-from .skinning import add_blend, blend
+from .arguments import Arguments, local_rotations
+from .kinematics import chain_rotations
+from .passes import Constants, Plan, shape_lever
+from .skinning import VertexBases, add_blend, blend
 
 
 class PointsJacobian(NamedTuple):
@@ -37,115 +33,12 @@ class PointsJacobian(NamedTuple):
         return torch.cat([self.blocks[name] for name in names], dim=-1).flatten(-3, -2)
 
 
-def joints_jacobian(
-    model: BodyModel,
-    joint_ids: Int[Tensor, " N"] | None = None,
-    *,
-    wrt: Collection[str] | None = None,
-    **arguments: Unpack[BodyArguments],
-) -> PointsJacobian:
-    """Return joints and their derivatives by the arguments given.
-
-    A turn d of joint j's rotation moves joint k below it by (W d) x (t_k - t_j), with W the world rotation of j's
-    parent; a shape coefficient moves it by the sum of the turned changes of the bones on its path. No joint is looped
-    over, and no graph is kept.
-
-    Args:
-        model: the body.
-        joint_ids: (N,) which joints; default: all.
-        wrt: names of the arguments whose derivatives are wanted; default: all that are given.
-        **arguments: as in `BodyModel.forward`.
-
-    Returns:
-        The joints (*B, N, 3) and the blocks of their Jacobian.
-
-    Raises:
-        ValueError, TypeError: as `BodyModel.forward` does.
-
-    Example:
-        >>> from physique.bodymodel import BodyModel, synthetic_model
-        >>> model = BodyModel(synthetic_model("smpl"))
-        >>> result = joints_jacobian(model, body_pose=torch.zeros(5, 23, 3), transl=torch.zeros(5, 3))
-        >>> result.matrix(("body_pose", "transl")).shape
-        torch.Size([5, 72, 72])
-    """
-    return model._exactly(_joints_jacobian, model, joint_ids, arguments, wrt)
-
-
-def vertices_jacobian(
-    model: BodyModel,
-    ids: Int[Tensor, "*#batch N"],
-    *,
-    wrt: Collection[str] | None = None,
-    correctives: bool = True,
-    **arguments: Unpack[BodyArguments],
-) -> PointsJacobian:
-    """Return the vertices `ids` and their derivatives; batched ids are one set a sample. See `points_jacobian`."""
-    ones = model.v_template.new_ones(())
-    mix = ones.expand(*ids.shape, 1)
-    return model._exactly(_mixed_vertices, model, ids.unsqueeze(-1), mix, arguments, wrt, correctives)
-
-
-def points_jacobian(
-    model: BodyModel,
-    surface: SurfacePoints,
-    *,
-    wrt: Collection[str] | None = None,
-    correctives: bool = True,
-    **arguments: Unpack[BodyArguments],
-) -> PointsJacobian:
-    """Return points of the surface and their derivatives by the arguments given, pose correctives included.
-
-    Args:
-        model: the body.
-        surface: faces (N,) and barycentric (N, 3) shared by all samples, or with a batch: one set a sample.
-        wrt: names of the arguments whose derivatives are wanted; default: all that are given.
-        correctives: whether derivatives include how the pose correctives change with the pose. That is half of the
-            work. A solver that leaves it out still finds an exact fit, in a few steps more, but stops beside the best
-            one where residuals remain, since its slope is a little wrong.
-        **arguments: as in `BodyModel.points`.
-
-    Returns:
-        The points (*B, N, 3) and the blocks of their Jacobian.
-
-    Raises:
-        ValueError, TypeError: as `BodyModel.points` does.
-
-    Example:
-        >>> from physique.bodymodel import BodyModel, SurfacePoints, synthetic_model
-        >>> model = BodyModel(synthetic_model("smpl"))
-        >>> surface = SurfacePoints(torch.tensor([4, 7]), torch.full((2, 3), 1 / 3))
-        >>> points_jacobian(model, surface, betas=torch.zeros(10)).blocks["betas"].shape
-        torch.Size([2, 3, 10])
-    """
-    expect_shape("surface.faces", surface.faces, "N")
-    expect_shape("surface.barycentric", surface.barycentric, surface.faces.shape[-1], 3)
-    weights = match_dtype("surface.barycentric", surface.barycentric, model.dtype)
-    corners = model.faces[surface.faces]
-    return model._exactly(_mixed_vertices, model, corners, weights, arguments, wrt, correctives)
-
-
-def keypoints_jacobian(
-    model: BodyModel,
-    regressor: KeypointRegressor,
-    *,
-    wrt: Collection[str] | None = None,
-    correctives: bool = True,
-    **arguments: Unpack[BodyArguments],
-) -> PointsJacobian:
-    """Return the keypoints of a set and their derivatives; takes the arguments of `BodyModel.keypoints`."""
-    joints = joints_jacobian(model, wrt=wrt, **arguments)
-    if not len(regressor.vertex_ids):
-        return _mixed(regressor.joint_weights, joints)
-    vertices = vertices_jacobian(model, regressor.vertex_ids, wrt=wrt, correctives=correctives, **arguments)
-    return _added(_mixed(regressor.joint_weights, joints), _mixed(regressor.vertex_weights, vertices))
-
-
 class _Chain(NamedTuple):
     """The posed tree, and what its derivatives need.
 
     Attributes:
-        model: the body.
+        plan: of the model.
+        constants: likewise.
         given: its arguments.
         turning: (*P, 2 J, 3, 3) world rotation of each joint's parent, then of each joint; P is the batch of the pose.
         joints: (*B, J, 3) posed, before transl.
@@ -156,7 +49,8 @@ class _Chain(NamedTuple):
         path: (J, J) whether joint [j, k] k is on the path from the root to j, both included.
     """
 
-    model: BodyModel
+    plan: Plan
+    constants: Constants
     given: Arguments
     turning: Tensor
     joints: Tensor
@@ -167,17 +61,15 @@ class _Chain(NamedTuple):
     path: Tensor
 
     @classmethod
-    def of(cls, model: BodyModel, arguments: Any, wrt: Collection[str] | None) -> _Chain:
-        given = model._signature.read(arguments, model.dtype)
-        tables, count = _tables(model), model.data.num_joints
-        constants = rotation_constants(model.dtype, model.device)
-        local, feature = local_rotations(given.parts, given.rotation, model.data.table_row, constants)
-        turning = chain_rotations(local, tables.jumps).index_select(-3, tables.turners)
-        lever = model._shape_lever(given, 2 * count)
+    def of(cls, plan: Plan, constants: Constants, given: Arguments, wrt: Collection[str]) -> _Chain:
+        count, placement = plan.num_joints, constants["_tree_placement"]
+        local, feature = local_rotations(given.parts, given.rotation, plan.row, constants)
+        turning = chain_rotations(local, constants["_tree_jumps"]).index_select(-3, constants["_tree_turners"])
+        lever = shape_lever(plan, constants, given, 2 * count)
         turned = (turning @ lever.unsqueeze(-1)).squeeze(-1)
-        joints, translations = (tables.placement @ turned).unflatten(-2, (2, -1)).unbind(-3)
-        path = tables.placement.narrow(0, 0, count).narrow(1, 0, count)
-        return cls(model, given, turning, joints, translations, local, feature, arguments if wrt is None else wrt, path)
+        joints, translations = (placement @ turned).unflatten(-2, (2, -1)).unbind(-3)
+        path = placement.narrow(0, 0, count).narrow(1, 0, count)
+        return cls(plan, constants, given, turning, joints, translations, local, feature, wrt, path)
 
     def axes(self, first: int, count: int) -> Tensor:
         """Return the axes (*P, 3, 3 count) that joints turn about: the columns of their parents' world rotations."""
@@ -185,14 +77,14 @@ class _Chain(NamedTuple):
 
     def shape_columns(self) -> list[tuple[str, int, int]]:
         """Return name, first direction and number of directions of the shape arguments given."""
-        starts = {start: name for name, (start, _) in self.model._signature.coefficients.items()}
-        named = ((starts[start], start, value.shape[-1]) for start, value in self.given.coefficients)
+        names = self.plan.shape_names
+        named = ((names[start], start, value.shape[-1]) for start, value in self.given.coefficients)
         return [columns for columns in named if columns[0] in self.wrt]
 
     def pose_columns(self) -> list[tuple[str, int, int]]:
         """Return name, first joint and number of joints of the pose arguments given."""
         columns, first = [], 0
-        for part in self.model.data.table_row.parts:
+        for part in self.plan.row.parts:
             if part.name in self.given.parts and part.name in self.wrt:
                 columns.append((part.name, first, part.count))
             first += part.count
@@ -201,10 +93,10 @@ class _Chain(NamedTuple):
     def shape_moves(self, start: int, count: int) -> tuple[Tensor, Tensor]:
         """Return how each turned bone, and each joint's translation, moves with shape: (*P, J, 3 n), (*P, J, 3 n)."""
         joints = self.joints.shape[-2]
-        directions = self.model.get_buffer("_rest_directions")
-        rows = directions.narrow(0, start, count).narrow(1, self.model._sizes[0], 6 * joints)
+        directions = self.constants["_rest_directions"]
+        rows = directions.narrow(0, start, count).narrow(1, 3 * self.plan.num_vertices, 6 * joints)
         moved = self.turning @ rows.unflatten(-1, (2 * joints, 3)).permute(1, 2, 0)
-        translations = _tables(self.model).placement.narrow(0, joints, joints) @ moved.flatten(-2)
+        translations = self.constants["_tree_placement"].narrow(0, joints, joints) @ moved.flatten(-2)
         return moved.narrow(-3, 0, joints).flatten(-2), translations
 
     def finish(self, points: Tensor, blocks: dict[str, Tensor], mass: Tensor) -> PointsJacobian:
@@ -218,10 +110,16 @@ class _Chain(NamedTuple):
         return PointsJacobian(points, {name: block.expand(*batch, *block.shape[-3:]) for name, block in blocks.items()})
 
 
-def _joints_jacobian(
-    model: BodyModel, joint_ids: Tensor | None, arguments: Any, wrt: Collection[str] | None
+def joints_jacobian(
+    plan: Plan, constants: Constants, given: Arguments, joint_ids: Tensor | None, wrt: Collection[str]
 ) -> PointsJacobian:
-    chain = _Chain.of(model, arguments, wrt)
+    """Return joints and their derivatives.
+
+    A turn d of joint j's rotation moves joint k below it by (W d) x (t_k - t_j), with W the world rotation of j's
+    parent; a shape coefficient moves it by the sum of the turned changes of the bones on its path. No joint is looped
+    over.
+    """
+    chain = _Chain.of(plan, constants, given, wrt)
     path, joints = chain.path, chain.joints
     if joint_ids is not None:
         path, joints = path.index_select(0, joint_ids), joints.index_select(-2, joint_ids)
@@ -236,24 +134,27 @@ def _joints_jacobian(
     return chain.finish(joints, blocks, joints.new_ones(joints.shape[-2]))
 
 
-def _mixed_vertices(
-    model: BodyModel, ids: Tensor, mix: Tensor, arguments: Any, wrt: Collection[str] | None, correctives: bool
+def mixed_vertices_jacobian(
+    plan: Plan,
+    constants: Constants,
+    given: Arguments,
+    bases: VertexBases,
+    mix: Tensor,
+    wrt: Collection[str],
+    correctives: bool,
 ) -> PointsJacobian:
-    """Return sums of vertices and their derivatives: ids and weights (*set, N, C), C vertices a point."""
-    chain = _Chain.of(model, arguments, wrt)
-    given = chain.given
-    broadcast_batches({"ids": ids.shape[:-2]} | given.batches)
-    corners = ids.shape[-2:]
-    bases = model.vertex_bases(ids.flatten(-2))
+    """Return sums of vertices and their derivatives: `mix` (*set, N, C) weighs the vertices of `bases`, C a point."""
+    chain = _Chain.of(plan, constants, given, wrt)
+    corners = mix.shape[-2:]
     planes = bases.template
     for start, value in given.coefficients:
         planes = add_blend(planes, value, bases.shape_directions.narrow(-2, start, value.shape[-1]))
-    if model.data.posedirs is not None:
+    if plan.has_correctives:
         planes = planes + blend(chain.feature, bases.pose_directions)
     rest = planes.unflatten(-1, (3, *corners)).movedim(-3, -1)
     # How strongly each point hangs on each joint, and by which of its corners: (*set, N, C, J).
     shares = mix.unsqueeze(-1) * bases.weights.unflatten(-1, corners).movedim(-3, -1)
-    joints = model.data.num_joints
+    joints = plan.num_joints
     turned = chain.turning.narrow(-3, joints, joints)
     # Where each joint alone would carry each corner, mixed by the shares: (*B, N, 3, J).
     carried = torch.einsum("...kxy,...ncy->...ncxk", turned, rest) + chain.translations.mT.unsqueeze(-3).unsqueeze(-3)
@@ -267,7 +168,7 @@ def _mixed_vertices(
         own = torch.einsum("...nxc,...nck->...nxk", blended, _rows_of_corners(directions))
         blocks[name] = (hold @ chain.shape_moves(start, count)[1]).unflatten(-1, (3, count)) + own
     pushes = None
-    if correctives and model.data.posedirs is not None and len(chain.pose_columns()) > 0:
+    if correctives and plan.has_correctives and len(chain.pose_columns()) > 0:
         directions = bases.pose_directions.unflatten(-1, (3, *corners))
         pushes = torch.einsum("...nxc,...nck->...nxk", blended, _rows_of_corners(directions))
         pushes = pushes.unflatten(-1, (joints - 1, -1))
@@ -282,10 +183,6 @@ def _mixed_vertices(
             block = block + pushed.flatten(-2)
         blocks[name] = block
     return chain.finish(carried.sum(-1), blocks, mix.sum(-1))
-
-
-def _tables(model: BodyModel) -> KinematicTables:
-    return KinematicTables(*(model.get_buffer(f"_tree_{name}") for name in KinematicTables._fields))
 
 
 def _turned(axes: Tensor, lever: Tensor) -> Tensor:
@@ -307,7 +204,7 @@ def _rows_of_corners(directions: Tensor) -> Tensor:
 
 def _feature_turns(chain: _Chain, first: int, count: int) -> Tensor:
     """Return how the pose feature of joints changes as they turn from the left: (*P, count, features a joint, 3)."""
-    if chain.model.data.table_row.pose_feature == "matrix":
+    if chain.plan.row.pose_feature == "matrix":
         # d R = [e_i] x R: column by column, e_i x column.
         local = chain.local.narrow(-3, first, count)
         eye = torch.eye(3, dtype=local.dtype, device=local.device)
@@ -320,13 +217,14 @@ def _feature_turns(chain: _Chain, first: int, count: int) -> Tensor:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2) / 2
 
 
-def _mixed(weights: Tensor, points: PointsJacobian) -> PointsJacobian:
+def combined(weights: Float[Tensor, "K N"], points: PointsJacobian) -> PointsJacobian:
     """Return fixed combinations (K, N) of points."""
     blocks = {name: (weights @ block.flatten(-2)).unflatten(-1, (3, -1)) for name, block in points.blocks.items()}
     return PointsJacobian(weights @ points.points, blocks)
 
 
-def _added(first: PointsJacobian, second: PointsJacobian) -> PointsJacobian:
+def added(first: PointsJacobian, second: PointsJacobian) -> PointsJacobian:
+    """Return sums of points, pair by pair."""
     return PointsJacobian(
         first.points + second.points, {name: block + second.blocks[name] for name, block in first.blocks.items()}
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -12,23 +12,23 @@ from typing_extensions import Unpack
 
 from ..geometry.checks import broadcast_batches, expect_finite, expect_shape
 from .arguments import (
-    Arguments,
     BodyArguments,
     PoseArguments,
     ShapeArguments,
     Signature,
-    local_rotations,
     match_dtype,
     refuse_stage,
     rotation_constants,
 )
 from .buffers import arrays_for_speed
 from .data import BodyModelData
-from .kinematics import KinematicTables, chain_joints, chain_transforms, kinematic_tables
+from .jacobians import PointsJacobian, added, combined, joints_jacobian, mixed_vertices_jacobian
+from .kinematics import KinematicTables, kinematic_tables
 from .outputs import BodyOutput, RestBody, SurfacePoints
+from .passes import Plan, joints_pass, pose_pass, shape_pass, subset_pass, vertex_bases, whole_pass
 from .select import select_vertices
 from .skeleton import Skeleton
-from .skinning import VertexBases, add_blend, apply_transforms, blend, blend_transforms
+from .skinning import VertexBases
 
 if TYPE_CHECKING:
     from .keypoints import KeypointRegressor
@@ -77,11 +77,9 @@ class BodyModel(nn.Module):
         if not dtype.is_floating_point:
             raise TypeError(f"dtype: expected a floating type, got {dtype}; use torch.float32 or torch.float64")
         self.data = data
-        self._row = data.table_row
         self._signature = Signature(data.table_row, data.coefficients)
-        self._sizes = (3 * data.num_vertices, 6 * data.num_joints)
-        self._J = data.num_joints
-        self._has_correctives = data.posedirs is not None
+        starts = {start: name for name, (start, _) in self._signature.coefficients.items()}
+        self._plan = Plan(data.table_row, data.num_vertices, data.num_joints, data.posedirs is not None, starts)
 
         constants = {"v_template": data.v_template, "lbs_weights": data.lbs_weights}
         constants |= {f"_{name}": array for name, array in arrays_for_speed(data).items()}
@@ -128,14 +126,13 @@ class BodyModel(nn.Module):
             TypeError: an unknown name, or a tensor of another floating type than the model's.
         """
         given = self._signature.read(arguments, self.dtype)
-        return self._exactly(self._forward, given)
+        return self._exactly(whole_pass, given)
 
     def rest(self, **arguments: Unpack[ShapeArguments]) -> RestBody:
         """Shape the body: the first stage alone. Takes the shape arguments of `forward`, raises as it does."""
         given = self._signature.read(arguments, self.dtype)
         refuse_stage("rest", arguments, shape=False)
-        _, _, rest = self._exactly(self._shape, given)
-        return rest
+        return self._exactly(shape_pass, given)
 
     def pose(self, rest: RestBody, **arguments: Unpack[PoseArguments]) -> BodyOutput:
         """Pose a rest body: the second stage alone. Takes the pose arguments of `forward`, raises as it does.
@@ -150,14 +147,14 @@ class BodyModel(nn.Module):
             "rest.vertices": expect_shape("rest.vertices", rest.vertices, *self.v_template.shape),
             "rest.joints": expect_shape("rest.joints", rest.joints, self.data.num_joints, 3),
         }
-        broadcast_batches(rests | given.batches)
+        batch = broadcast_batches(rests | given.batches)
         rest = RestBody(*(match_dtype(name, value, self.dtype) for name, value in zip(rests, rest, strict=True)))
-        return self._exactly(self._pose_rest, rest, given)
+        return self._exactly(pose_pass, rest, given, batch)
 
     def joints(self, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch J 3"]:
         """Return the posed joints alone, never touching a vertex. Takes and raises what `forward` does."""
         given = self._signature.read(arguments, self.dtype)
-        return self._exactly(self._joints, given)
+        return self._exactly(joints_pass, given)
 
     def points(self, surface: SurfacePoints, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch N 3"]:
         """Return posed points of the surface, computing only the vertices of their faces.
@@ -172,15 +169,11 @@ class BodyModel(nn.Module):
         Raises:
             ValueError: as `forward` does.
         """
-        expect_shape("surface.faces", surface.faces, "N")
-        expect_shape("surface.barycentric", surface.barycentric, surface.faces.shape[-1], 3)
-        expect_finite("surface.barycentric", surface.barycentric)
-        corners = self.faces[surface.faces]
-        weights = match_dtype("surface.barycentric", surface.barycentric, self.dtype)
+        corners, weights = self._corners(surface)
         given = self._signature.read(arguments, self.dtype)
         batches = {"surface.faces": surface.faces.shape[:-1], "surface.barycentric": weights.shape[:-2]}
-        broadcast_batches(batches | given.batches)
-        vertices, _ = self._exactly(self._subset, corners.flatten(-2), given)
+        batch = broadcast_batches(batches | given.batches)
+        vertices, _ = self._exactly(subset_pass, self.vertex_bases(corners.flatten(-2)), given, batch)
         return (vertices.unflatten(-2, (-1, 3)) * weights.unsqueeze(-1)).sum(-2)
 
     def keypoints(
@@ -196,7 +189,7 @@ class BodyModel(nn.Module):
             (*B, K, 3) in metres, in the order of `regressor.names`.
         """
         given = self._signature.read(arguments, self.dtype)
-        vertices, joints = self._exactly(self._subset, regressor.vertex_ids, given)
+        vertices, joints = self._exactly(subset_pass, self.vertex_bases(regressor.vertex_ids), given, given.batch)
         return regressor(joints, vertices)
 
     def vertices_and_joints(
@@ -213,25 +206,114 @@ class BodyModel(nn.Module):
             vertices (*B, N, 3) in the order of `ids` and joints (*B, J, 3), metres.
         """
         given = self._signature.read(arguments, self.dtype)
-        batch = ids.template.shape[:-1] if isinstance(ids, VertexBases) else expect_shape("ids", ids, "N")
-        broadcast_batches({"ids": batch} | given.batches)
-        return self._exactly(self._subset, ids, given)
+        bases = ids if isinstance(ids, VertexBases) else self.vertex_bases(ids)
+        batch = broadcast_batches({"ids": bases.template.shape[:-1]} | given.batches)
+        return self._exactly(subset_pass, bases, given, batch)
 
     def vertex_bases(self, ids: Int[Tensor, "*set N"]) -> VertexBases:
         """Return the constants of the vertices `ids` (N,), or (*B, N) with one set a sample, in the model's type."""
-        constants, count = self._constants, self._sizes[0]
         expect_shape("ids", ids, "N")
-        return VertexBases(
-            constants["_rest_template"].narrow(0, 0, count),
-            constants["_rest_directions"].narrow(1, 0, count),
-            constants["_pose_directions"],
-            constants["_weights"],
-        ).select(ids)
+        return vertex_bases(self._plan, self._constants).select(ids)
 
     def select_vertices(self, ids: Int[Tensor, " N"]) -> BodyModel:
         """Return a model of the vertices `ids` in that order, with the same joints and the faces among them."""
         data = select_vertices(self.data, ids.detach().cpu().numpy())
         return BodyModel(data, dtype=self.dtype, device=self.device)
+
+    def joints_jacobian(
+        self,
+        joint_ids: Int[Tensor, " N"] | None = None,
+        *,
+        wrt: Collection[str] | None = None,
+        **arguments: Unpack[BodyArguments],
+    ) -> PointsJacobian:
+        """Return joints and their derivatives by the arguments given, in closed form and without a graph of their own.
+
+        Args:
+            joint_ids: (N,) which joints; default: all.
+            wrt: names of the arguments whose derivatives are wanted; default: all that are given.
+            **arguments: those of `forward`.
+
+        Returns:
+            The joints (*B, N, 3) and the blocks of their Jacobian.
+
+        Example:
+            >>> import torch
+            >>> from physique.bodymodel import BodyModel, synthetic_model
+            >>> model = BodyModel(synthetic_model("smpl"))
+            >>> result = model.joints_jacobian(body_pose=torch.zeros(5, 23, 3), transl=torch.zeros(5, 3))
+            >>> result.matrix(("body_pose", "transl")).shape
+            torch.Size([5, 72, 72])
+        """
+        given = self._signature.read(arguments, self.dtype)
+        return self._exactly(joints_jacobian, given, joint_ids, arguments if wrt is None else wrt)
+
+    def vertices_jacobian(
+        self,
+        ids: Int[Tensor, "*#batch N"],
+        *,
+        wrt: Collection[str] | None = None,
+        correctives: bool = True,
+        **arguments: Unpack[BodyArguments],
+    ) -> PointsJacobian:
+        """Return the vertices `ids` and their derivatives; batched ids are one set a sample. See `points_jacobian`."""
+        ones = self.v_template.new_ones(()).expand(*ids.shape, 1)
+        return self._mixed_jacobian(ids.unsqueeze(-1), ones, arguments, wrt, correctives)
+
+    def points_jacobian(
+        self,
+        surface: SurfacePoints,
+        *,
+        wrt: Collection[str] | None = None,
+        correctives: bool = True,
+        **arguments: Unpack[BodyArguments],
+    ) -> PointsJacobian:
+        """Return points of the surface and their derivatives by the arguments given, pose correctives included.
+
+        Args:
+            surface: see `points`.
+            wrt: names of the arguments whose derivatives are wanted; default: all that are given.
+            correctives: whether derivatives include how the pose correctives change with the pose. That is half of the
+                work. A solver that leaves it out still finds an exact fit, in a few steps more, but stops beside the
+                best one where residuals remain, since its slope is a little wrong.
+            **arguments: those of `forward`.
+
+        Returns:
+            The points (*B, N, 3) and the blocks of their Jacobian.
+        """
+        corners, weights = self._corners(surface)
+        return self._mixed_jacobian(corners, weights, arguments, wrt, correctives)
+
+    def keypoints_jacobian(
+        self,
+        regressor: KeypointRegressor,
+        *,
+        wrt: Collection[str] | None = None,
+        correctives: bool = True,
+        **arguments: Unpack[BodyArguments],
+    ) -> PointsJacobian:
+        """Return the keypoints of a set and their derivatives. See `keypoints` and `points_jacobian`."""
+        joints = combined(regressor.joint_weights, self.joints_jacobian(wrt=wrt, **arguments))
+        if not len(regressor.vertex_ids):
+            return joints
+        vertices = self.vertices_jacobian(regressor.vertex_ids, wrt=wrt, correctives=correctives, **arguments)
+        return added(joints, combined(regressor.vertex_weights, vertices))
+
+    def _mixed_jacobian(
+        self, corners: Tensor, mix: Tensor, arguments: BodyArguments, wrt: Collection[str] | None, correctives: bool
+    ) -> PointsJacobian:
+        given = self._signature.read(arguments, self.dtype)
+        broadcast_batches({"ids": corners.shape[:-2]} | given.batches)
+        bases = self.vertex_bases(corners.flatten(-2))
+        wanted = arguments if wrt is None else wrt
+        return self._exactly(mixed_vertices_jacobian, given, bases, mix, wanted, correctives)
+
+    def _corners(self, surface: SurfacePoints) -> tuple[Tensor, Tensor]:
+        """Return the vertices (*set, N, 3) of surface points and their weights (*set, N, 3)."""
+        expect_shape("surface.faces", surface.faces, "N")
+        expect_shape("surface.barycentric", surface.barycentric, surface.faces.shape[-1], 3)
+        expect_finite("surface.barycentric", surface.barycentric)
+        return self.faces[surface.faces], match_dtype("surface.barycentric", surface.barycentric, self.dtype)
 
     @property
     def _constants(self) -> dict[str, Tensor]:
@@ -240,87 +322,13 @@ class BodyModel(nn.Module):
 
     def _exactly(self, stage: Callable[..., _Result], *inputs: Any) -> _Result:
         """Run a stage with autocast kept out: millimetres are lost in half precision, and the arguments are small."""
-        device = self._constants["v_template"].device.type
+        constants = self._constants
+        device = constants["v_template"].device.type
         try:
             casting = torch.is_autocast_enabled(device)
         except RuntimeError:  # a device that knows no autocast, such as meta
             casting = False
         if not casting:
-            return stage(*inputs)
+            return stage(self._plan, constants, *inputs)
         with torch.autocast(device, enabled=False):
-            return stage(*inputs)
-
-    def _forward(self, given: Arguments) -> BodyOutput:
-        planes, lever, rest = self._shape(given)
-        return self._pose(planes, lever, rest, given)
-
-    def _pose_rest(self, rest: RestBody, given: Arguments) -> BodyOutput:
-        lever = torch.cat((self._constants["_tree_bones"] @ rest.joints, rest.joints), dim=-2)
-        return self._pose(rest.vertices.transpose(-1, -2).flatten(-2), lever, rest, given)
-
-    def _joints(self, given: Arguments) -> Tensor:
-        constants = self._constants
-        bones = self._shape_lever(given, self._J)
-        local, _ = local_rotations(given.parts, given.rotation, self._row, constants)
-        tree = constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
-        joints = chain_joints(local, bones, *tree)
-        return joints if given.transl is None else joints + given.transl.unsqueeze(-2)
-
-    def _subset(self, ids: Tensor | VertexBases, given: Arguments) -> tuple[Tensor, Tensor]:
-        """Return the posed vertices `ids` (*B, N, 3) and the posed joints; batched ids are one set a sample."""
-        bases = ids if isinstance(ids, VertexBases) else self.vertex_bases(ids)
-        planes = self._blend_shape(given, bases.template, bases.shape_directions)
-        lever = self._shape_lever(given, 2 * self._J)
-        posed, joints, _ = self._skin(planes, lever, given, bases.pose_directions, bases.weights)
-        return posed.transpose(-1, -2), joints
-
-    def _blend_shape(self, given: Arguments, template: Tensor, directions: Tensor) -> Tensor:
-        if not given.coefficients:
-            return template.clone()  # the caller may write into what it gets, and the template is ours
-        for start, value in given.coefficients:
-            template = add_blend(template, value, directions.narrow(-2, start, value.shape[-1]))
-        return template
-
-    def _shape(self, given: Arguments) -> tuple[Tensor, Tensor, RestBody]:
-        """Return the rest body, also as flat planes (*B, 3 V), and as bones followed by rest joints (*B, 2 J, 3)."""
-        constants = self._constants
-        shaped = self._blend_shape(given, constants["_rest_template"], constants["_rest_directions"])
-        planes, lever = shaped.split_with_sizes(self._sizes, dim=-1)
-        lever = lever.view(*lever.shape[:-1], 2 * self._J, 3)
-        vertices = planes.view(*planes.shape[:-1], 3, planes.shape[-1] // 3).transpose(-1, -2)
-        return planes, lever, RestBody(vertices, lever.narrow(-2, self._J, self._J))
-
-    def _shape_lever(self, given: Arguments, count: int) -> Tensor:
-        """Return the first `count` of the bones and rest joints (*B, count, 3), without the vertices."""
-        constants = self._constants
-        template = constants["_rest_template"].narrow(0, self._sizes[0], 3 * count)
-        directions = constants["_rest_directions"].narrow(1, self._sizes[0], 3 * count)
-        lever = self._blend_shape(given, template, directions)
-        return lever.view(*lever.shape[:-1], count, 3)
-
-    def _pose(self, planes: Tensor, lever: Tensor, rest: RestBody, given: Arguments) -> BodyOutput:
-        constants = self._constants
-        posed, joints, turned = self._skin(planes, lever, given, constants["_pose_directions"], constants["_weights"])
-        batch = posed.shape[:-2]
-        if not batch == turned.shape[:-3] == joints.shape[:-2]:
-            turned = turned.expand(*batch, *turned.shape[-3:])
-            joints = joints.expand(*batch, *joints.shape[-2:])
-        return BodyOutput(posed.transpose(-1, -2), joints, turned, rest)
-
-    def _skin(
-        self, planes: Tensor, lever: Tensor, given: Arguments, pose_directions: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return posed vertices (*B, 3, V), posed joints (*B, J, 3), and joint rotations in the batch of the poses."""
-        constants = self._constants
-        local, feature = local_rotations(given.parts, given.rotation, self._row, constants)
-        tree = constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
-        turned, joints, translations = chain_transforms(local, lever, *tree)
-        transforms = blend_transforms(weights, turned, translations)
-        if self._has_correctives:
-            # As late as can be: for one body these directions are most of the memory that is read, and what has been
-            # in the caches is gone after them.
-            planes = planes + blend(feature, pose_directions)
-        posed = apply_transforms(planes, transforms)
-        if given.transl is None:
-            return posed, joints, turned
-        return posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2), turned
+            return stage(self._plan, constants, *inputs)

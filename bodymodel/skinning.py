@@ -68,17 +68,21 @@ def add_blend(base: Tensor, coefficients: Tensor, directions: Tensor) -> Tensor:
     return base + blend(coefficients, directions)
 
 
-def blend_transforms(
-    weights: Float[Tensor, "*set J V"],
-    rotations: Float[Tensor, "*#batch J 3 3"],
-    translations: Float[Tensor, "*#batch J 3"],
-) -> Float[Tensor, "*out 12 V"]:
-    """Return each vertex's weighted mean of the joints' 3x4 transforms, row by row: (*B, 12, V)."""
+def joint_transforms(
+    rotations: Float[Tensor, "*#batch J 3 3"], translations: Float[Tensor, "*#batch J 3"]
+) -> Float[Tensor, "*out 12 J"]:
+    """Return the joints' 3x4 transforms, row by row down the columns: (*B, 12, J)."""
     if rotations.shape[:-3] != translations.shape[:-2]:
         batch = torch.broadcast_shapes(rotations.shape[:-3], translations.shape[:-2])
         rotations = rotations.expand(*batch, *rotations.shape[-3:])
         translations = translations.expand(*batch, *translations.shape[-2:])
-    transforms = torch.cat((rotations, translations.unsqueeze(-1)), dim=-1).flatten(-2).transpose(-1, -2)
+    return torch.cat((rotations, translations.unsqueeze(-1)), dim=-1).flatten(-2).transpose(-1, -2)
+
+
+def blend_transforms(
+    weights: Float[Tensor, "*set J V"], transforms: Float[Tensor, "*#batch 12 J"]
+) -> Float[Tensor, "*out 12 V"]:
+    """Return each vertex's weighted mean of the joints' `joint_transforms`: (*B, 12, V)."""
     return blend(transforms, weights) if weights.dim() == 2 else transforms @ weights
 
 
@@ -126,5 +130,5 @@ def skin(
     expect_shape("rotations", rotations, lbs_weights.shape[-1], 3, 3)
     expect_shape("translations", translations, lbs_weights.shape[-1], 3)
     planes = vertices.transpose(-1, -2).flatten(-2)
-    transforms = blend_transforms(lbs_weights.transpose(-1, -2), rotations, translations)
+    transforms = blend_transforms(lbs_weights.transpose(-1, -2), joint_transforms(rotations, translations))
     return apply_transforms(planes, transforms).transpose(-1, -2)

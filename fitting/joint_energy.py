@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..bodymodel import BodyModel, KeypointRegressor, PointsJacobian, joints_jacobian, keypoints_jacobian
+from ..bodymodel import BodyModel, KeypointRegressor, PointsJacobian
 from ..bodymodel.limits import LimitBox, default_joint_limits
 from .relaxed import relaxed_pose
 from .tangent import left_turns
@@ -88,14 +88,14 @@ class JointEnergy(NamedTuple):
     def linearised(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return residuals (n, R) and their Jacobian (n, R, D) by `params` in order."""
         arguments = self.arguments(params, data)
-        everything = joints_jacobian(self.model, wrt=tuple(params), **arguments) if "course" in data else None
+        everything = self.model.joints_jacobian(wrt=tuple(params), **arguments) if "course" in data else None
         if self.regressor is not None:
-            moved = keypoints_jacobian(self.model, self.regressor, wrt=tuple(params), **arguments)
+            moved = self.model.keypoints_jacobian(self.regressor, wrt=tuple(params), **arguments)
         elif everything is not None:
             blocks = {name: block[:, self.joint_ids] for name, block in everything.blocks.items()}
             moved = PointsJacobian(everything.points[:, self.joint_ids], blocks)
         else:
-            moved = joints_jacobian(self.model, self.joint_ids, wrt=tuple(params), **arguments)
+            moved = self.model.joints_jacobian(self.joint_ids, wrt=tuple(params), **arguments)
         rows = [self._misses(moved.points, data)]
         matrices = [data["trust"].repeat_interleave(3, dim=-1).unsqueeze(-1) * moved.matrix(params)]
         if everything is not None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bodymodel import BodyModel, SurfacePoints, points_jacobian, vertices_jacobian
+from ..bodymodel import BodyModel, SurfacePoints
 from ..geometry import nearest_rotation
 from ..geometry.checks import expect_shape
 from .body_sequence import shared_shape
@@ -162,9 +162,9 @@ class _Matched(NamedTuple):
         arguments = self._arguments(params, data)
         if self.surface is None:
             ids = torch.arange(self.model.data.num_vertices, device=self.model.device)
-            moved = vertices_jacobian(self.model, ids, wrt=tuple(params), **arguments)
+            moved = self.model.vertices_jacobian(ids, wrt=tuple(params), **arguments)
         else:
-            moved = points_jacobian(self.model, self.surface, wrt=tuple(params), **arguments)
+            moved = self.model.points_jacobian(self.surface, wrt=tuple(params), **arguments)
         residuals = (data["trust"].unsqueeze(-1) * (moved.points - data["target"])).flatten(-2)
         return residuals, data["trust"].repeat_interleave(3, dim=-1).unsqueeze(-1) * moved.matrix(params)
 

@@ -117,24 +117,27 @@ def axis_angle_to_quaternion_wxyz(axis_angle: Float[Tensor, "*batch 3"]) -> Floa
 
 
 def _half_angle_terms(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the vector as a row (*batch, 1, 3), and sin(θ/2)/(θ/2) and cos(θ/2), each (*batch, 1, 1).
-
-    Both functions of the angle are entire in s = θ². Below `threshold` they go on as straight lines in s: the closed
-    forms stop at the threshold (clamp) and `below`, which is zero with zero derivative above it, carries them further.
-    The next Taylor term stays below the rounding error; its derivatives in the rotation vanish with |r|, so that the
-    line is exact enough for second derivatives too: to 1e-12 in float64 and 5e-6 in float32 (of the cosine alone 1e-9
-    and 5e-5). It takes a third fewer operations than a choice of two formulas, and time at batch 1 is all overhead.
-    """
+    """Return the vector as a row (*batch, 1, 3), and sin(θ/2)/(θ/2) and cos(θ/2), each (*batch, 1, 1)."""
     expect_shape("axis_angle", axis_angle, 3)
     row = axis_angle.unsqueeze(-2)
-    square = (row * row).sum(-1, keepdim=True)
-    threshold = 8 * torch.finfo(axis_angle.dtype).eps ** 0.5
+    return row, *half_angle_factors((row * row).sum(-1, keepdim=True))
+
+
+def half_angle_factors(square: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Return sin(θ/2)/(θ/2) and cos(θ/2) of squared angles θ².
+
+    Both are entire in s = θ². Below `threshold` they go on as straight lines in s: the closed forms stop at the
+    threshold (clamp) and `below`, which is zero with zero derivative above it, carries them further. The next Taylor
+    term stays below the rounding error; its derivatives in the rotation vanish with |r|, so that the line is exact
+    enough for second derivatives too: to 1e-12 in float64 and 5e-6 in float32 (of the cosine alone 1e-9 and 5e-5). It
+    takes a third fewer operations than a choice of two formulas, and time at batch 1 is all overhead.
+    """
+    threshold = 8 * torch.finfo(square.dtype).eps ** 0.5
     above = square.clamp(min=threshold)
     below = square - above
     half = above.sqrt() * 0.5
     sinc = torch.add(half.sin() / half, below, alpha=-1 / 24)
-    cosine = torch.add(half.cos(), below, alpha=-1 / 8)
-    return row, sinc, cosine
+    return sinc, torch.add(half.cos(), below, alpha=-1 / 8)
 
 
 def matrix_to_axis_angle(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:

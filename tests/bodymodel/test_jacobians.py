@@ -6,12 +6,8 @@ from physique.bodymodel import (
     BodyModel,
     KeypointRegressor,
     SurfacePoints,
-    joints_jacobian,
-    keypoints_jacobian,
-    points_jacobian,
     segment_scale_model,
     synthetic_model,
-    vertices_jacobian,
 )
 from physique.geometry import axis_angle_to_matrix, matrix_to_rotation_6d
 
@@ -71,7 +67,7 @@ def assert_equal(result, expected):
 @pytest.mark.parametrize("name", MODELS)
 def test_joints_move_as_differentiated(name):
     model, arguments = make(name)
-    assert_equal(joints_jacobian(model, **arguments), differentiated(model.joints, model, arguments, (2,)))
+    assert_equal(model.joints_jacobian(**arguments), differentiated(model.joints, model, arguments, (2,)))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -80,11 +76,11 @@ def test_surface_points_and_vertices_move_as_differentiated(name):
     faces = torch.randint(0, len(model.faces), (5,))
     surface = SurfacePoints(faces, torch.rand(5, 3, dtype=F64))
     expected = differentiated(lambda **a: model.points(surface, **a), model, arguments, (2,))
-    assert_equal(points_jacobian(model, surface, **arguments), expected)
+    assert_equal(model.points_jacobian(surface, **arguments), expected)
     ids = model.faces[faces, 0]
     few = model.select_vertices(ids)
     expected = differentiated(lambda **a: few(**a).vertices, model, arguments, (2,))
-    assert_equal(vertices_jacobian(model, ids, **arguments), expected)
+    assert_equal(model.vertices_jacobian(ids, **arguments), expected)
 
 
 def test_keypoints_move_as_differentiated():
@@ -92,7 +88,7 @@ def test_keypoints_move_as_differentiated():
     for name in ("smplx55", "openpose25"):
         regressor = KeypointRegressor(name, model.data, dtype=F64)
         expected = differentiated(lambda r=regressor, **a: model.keypoints(r, **a), model, arguments, (2,))
-        assert_equal(keypoints_jacobian(model, regressor, **arguments), expected)
+        assert_equal(model.keypoints_jacobian(regressor, **arguments), expected)
 
 
 def test_one_set_of_points_a_sample():
@@ -100,13 +96,13 @@ def test_one_set_of_points_a_sample():
     model, arguments = make("smpl", batch)
     surface = SurfacePoints(torch.randint(0, len(model.faces), (*batch, 4)), torch.rand(*batch, 4, 3, dtype=F64))
     expected = differentiated(lambda **a: model.points(surface, **a), model, arguments, batch)
-    assert_equal(points_jacobian(model, surface, **arguments), expected)
+    assert_equal(model.points_jacobian(surface, **arguments), expected)
 
 
 def test_chosen_joints_are_rows_of_all():
     model, arguments = make("smplh")
     ids = torch.tensor([20, 0, 7])
-    chosen, full = joints_jacobian(model, ids, **arguments), joints_jacobian(model, **arguments)
+    chosen, full = model.joints_jacobian(ids, **arguments), model.joints_jacobian(**arguments)
     torch.testing.assert_close(chosen.points, full.points[:, ids])
     for name, block in full.blocks.items():
         torch.testing.assert_close(chosen.blocks[name], block[:, ids])
@@ -116,15 +112,15 @@ def test_what_is_left_out_is_constant_and_batches_broadcast():
     model, arguments = make("smpl", ())
     pose = 0.3 * torch.randn(4, 1, 23, 3, dtype=F64)
     betas = torch.randn(3, 2, dtype=F64)
-    result = joints_jacobian(model, betas=betas, body_pose=pose)
+    result = model.joints_jacobian(betas=betas, body_pose=pose)
     assert result.points.shape == (4, 3, 24, 3)
     assert {name: block.shape for name, block in result.blocks.items()} == {
         "betas": (4, 3, 24, 3, 2),
         "body_pose": (4, 3, 24, 3, 69),
     }
     assert result.matrix(["body_pose", "betas"]).shape == (4, 3, 72, 71)
-    assert joints_jacobian(model).blocks == {}
-    one = joints_jacobian(model, betas=betas[1], body_pose=pose[2, 0])
+    assert model.joints_jacobian().blocks == {}
+    one = model.joints_jacobian(betas=betas[1], body_pose=pose[2, 0])
     torch.testing.assert_close(one.matrix(one.blocks), result.matrix(result.blocks)[2, 1])
 
 
@@ -132,7 +128,7 @@ def test_what_is_left_out_is_constant_and_batches_broadcast():
 def test_any_batch(batch):
     model, arguments = make("star", batch)
     surface = SurfacePoints(torch.tensor([0, 3]), torch.full((2, 3), 1 / 3, dtype=F64))
-    for result, count in ((joints_jacobian(model, **arguments), 24), (points_jacobian(model, surface, **arguments), 2)):
+    for result, count in ((model.joints_jacobian(**arguments), 24), (model.points_jacobian(surface, **arguments), 2)):
         assert result.points.shape == (*batch, count, 3)
         assert result.matrix(arguments).shape == (*batch, 3 * count, 80)
 
@@ -144,26 +140,26 @@ def test_the_tangent_does_not_depend_on_how_rotations_are_written():
         for name, value in arguments.items()
     }
     ids = torch.arange(4)
-    expected = vertices_jacobian(model, ids, **arguments)
-    result = vertices_jacobian(model, ids, **written, rotation="rotation_6d")
+    expected = model.vertices_jacobian(ids, **arguments)
+    result = model.vertices_jacobian(ids, **written, rotation="rotation_6d")
     torch.testing.assert_close(result.matrix(arguments), expected.matrix(arguments))
 
 
 def test_only_what_is_wanted_is_differentiated():
     model, arguments = make("smpl")
-    full = vertices_jacobian(model, torch.arange(3), **arguments)
-    some = vertices_jacobian(model, torch.arange(3), wrt=("transl", "body_pose"), **arguments)
+    full = model.vertices_jacobian(torch.arange(3), **arguments)
+    some = model.vertices_jacobian(torch.arange(3), wrt=("transl", "body_pose"), **arguments)
     torch.testing.assert_close(some.points, full.points)
     assert set(some.blocks) == {"body_pose", "transl"}
     torch.testing.assert_close(some.blocks["body_pose"], full.blocks["body_pose"])
-    assert joints_jacobian(model, wrt=(), **arguments).blocks == {}
+    assert model.joints_jacobian(wrt=(), **arguments).blocks == {}
 
 
 def test_without_correctives_only_their_own_part_is_missing():
     model, arguments = make("smpl")
     ids = torch.arange(6)
-    exact = vertices_jacobian(model, ids, **arguments)
-    rough = vertices_jacobian(model, ids, correctives=False, **arguments)
+    exact = model.vertices_jacobian(ids, **arguments)
+    rough = model.vertices_jacobian(ids, correctives=False, **arguments)
     torch.testing.assert_close(rough.points, exact.points)
     for name in ("betas", "global_orient", "transl"):
         torch.testing.assert_close(rough.blocks[name], exact.blocks[name])

@@ -1,0 +1,204 @@
+"""Axis-angle to posed joints and transforms as one step, with a backward in closed form: forces up the tree.
+
+Numbers lie component by component, then joint by joint, the bodies last, so that every operation is a long run over
+plain numbers instead of many products of 3x3 matrices. Backward, what pulls on a joint's position and frame is a force
+and a torque; each joint gathers those of its subtree, by one product with the tree's matrix, and the torque about it,
+seen from its parent, is the gradient by a turn of it. The plain path is `local_rotations` and `chain_transforms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..geometry.axis_angle import axis_angle_to_matrix_and_bend, half_angle_factors
+from .kinematics import chain_joints, chain_transforms
+from .skinning import joint_transforms
+
+
+class Chain(NamedTuple):
+    """The posed tree; each in the batch of what it depends on.
+
+    Attributes:
+        joints: (*B, J, 3).
+        turned: (*P, J, 3, 3) world rotations.
+        transforms: (*B, 12, J) from rest to pose, see `joint_transforms`.
+        feature: (*P, F) that drives the pose correctives.
+    """
+
+    joints: Tensor
+    turned: Tensor
+    transforms: Tensor
+    feature: Tensor
+
+
+def fused_chain(
+    axis_angle: Float[Tensor, "B Jplus1 3"], lever: Float[Tensor, "S twoJ 3"], constants: Mapping[str, Tensor]
+) -> Chain:
+    """Return the posed tree of a flat batch, the feature that of rotation matrices.
+
+    Args:
+        axis_angle: of all joints, the root first, and at the end of one that never moves.
+        lever: the bones, then the rest joints, of each body or of all (S = 1).
+        constants: the model's.
+    """
+    return Chain(*_run(axis_angle, lever, constants))
+
+
+def fused_joints(
+    axis_angle: Float[Tensor, "B Jplus1 3"], bones: Float[Tensor, "S J 3"], constants: Mapping[str, Tensor]
+) -> Float[Tensor, "B J 3"]:
+    """Return the posed joints alone."""
+    return _run(axis_angle, bones, constants)[0]
+
+
+def _run(axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    names = ("_tree_jumps", "_tree_turners", "_tree_placement", "_bend_mix", "_identity")
+    tables = [constants[name] for name in names]
+    if torch.is_grad_enabled() and (axis_angle.requires_grad or lever.requires_grad):
+        return _FusedChain.apply(axis_angle, lever, *tables)
+    return _forward(axis_angle, lever, *tables)[0]
+
+
+def _plain(axis_angle: Tensor, lever: Tensor, jumps: Tensor, turners: Tensor, placement: Tensor) -> tuple[Tensor, ...]:
+    """Return the same by operations that PyTorch differentiates to any order."""
+    local, bend = axis_angle_to_matrix_and_bend(axis_angle)
+    count = axis_angle.shape[1] - 1
+    if lever.shape[1] == count:
+        return (chain_joints(local, lever, jumps, turners, placement),)
+    turned, joints, translations = chain_transforms(local, lever, jumps, turners, placement)
+    return joints, turned, joint_transforms(turned, translations), bend.narrow(1, 1, count - 1).flatten(1)
+
+
+class _FusedChain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, axis_angle: Tensor, lever: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
+        outputs, kept = _forward(axis_angle, lever, *tables)
+        ctx.save_for_backward(axis_angle, lever, *tables, *kept)
+        ctx.set_materialize_grads(False)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
+        axis_angle, lever, jumps, turners, placement, _, _, *kept = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            outputs = _plain(axis_angle, lever, jumps, turners, placement)
+            wanted = [v for v, wants in zip((axis_angle, lever), ctx.needs_input_grad, strict=False) if wants]
+            found = iter(gradients_with_graph(outputs, upstream, wanted))
+            gradients = [next(found) if wants else None for wants in ctx.needs_input_grad[:2]]
+        else:
+            gradients = _backward(ctx.needs_input_grad, lever, placement, kept, upstream)
+        return *gradients, None, None, None, None, None
+
+
+def gradients_with_graph(outputs: Any, upstream: Any, wanted: list[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return gradients of `outputs` that can be differentiated again; outputs without a gradient are left out."""
+    pairs = [(out, grad) for out, grad in zip(outputs, upstream, strict=True) if out is not None and grad is not None]
+    values, gradients = zip(*pairs, strict=True)
+    return torch.autograd.grad(values, wanted, gradients, create_graph=True, allow_unused=True)
+
+
+def _forward(
+    axis_angle: Tensor, lever: Tensor, jumps: Tensor, turners: Tensor, placement: Tensor, mix: Tensor, identity: Tensor
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    bodies, joints, levers = len(axis_angle), axis_angle.shape[1] - 1, lever.shape[1]
+    vector = axis_angle.permute(2, 1, 0).contiguous()
+    square = (vector * vector).sum(0)
+    sinc, cosine = half_angle_factors(square)
+    # R - I = cos K + K²/2: the nine products of u = sinc r, and cos u, mixed by whole numbers and halves.
+    terms = vector.new_empty(4, 3, joints + 1, bodies)
+    half = vector * sinc
+    torch.mul(half.unsqueeze(0), half.unsqueeze(1), out=terms.narrow(0, 0, 3))
+    torch.mul(half, cosine, out=terms.select(0, 3))
+    bend = (mix @ terms.view(12, (joints + 1) * bodies)).view(3, 3, joints + 1, bodies)
+    local = bend + identity[:, :, None, None]
+    world = local
+    for jump in jumps.unbind(0):
+        world = _product(world.index_select(2, jump), world)
+    turning = world.index_select(2, turners.narrow(0, 0, levers))
+    arms = lever.permute(2, 1, 0)
+    turned_arms = (turning * arms).sum(1)
+    if levers == joints:
+        placed = placement.narrow(0, 0, joints).narrow(1, 0, joints) @ turned_arms
+        kept = [vector, sinc, cosine, square, turning, placed]
+        return (placed.permute(2, 1, 0).contiguous(),), kept
+    placed = placement @ turned_arms
+    at, shift = placed.split((joints, joints), dim=1)
+    frames = turning.narrow(2, joints, joints)
+    transforms = torch.cat((frames, shift.unsqueeze(1)), dim=1).permute(3, 0, 1, 2).reshape(bodies, 12, joints)
+    feature = bend.narrow(2, 1, joints - 1).permute(3, 2, 0, 1).reshape(bodies, 9 * (joints - 1))
+    turned = frames.permute(3, 2, 0, 1).contiguous()
+    kept = [vector, sinc, cosine, square, turning, at, turned_arms, local]
+    return (at.permute(2, 1, 0).contiguous(), turned, transforms, feature), kept
+
+
+def _backward(
+    needed: tuple[bool, ...], lever: Tensor, placement: Tensor, kept: list[Tensor], upstream: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    vector, sinc, cosine, square, turning, at, *others = kept
+    joints, bodies = at.shape[1:]
+    to_joints, to_turned, to_transforms, to_feature = (*upstream, None, None, None)[:4]
+    subtree = placement.narrow(0, 0, joints).narrow(1, 0, joints).t()
+    # What pulls on each joint: force and torque.
+    pull = at.new_zeros(6, joints, bodies)
+    force, torque = pull.split((3, 3))
+    if to_joints is not None:
+        force.add_(to_joints.permute(2, 1, 0))
+    shift_pull = None
+    frame_pull = None if to_turned is None else to_turned.permute(2, 3, 1, 0)
+    if to_transforms is not None:
+        by_row = to_transforms.view(bodies, 3, 4, joints).permute(1, 2, 3, 0).contiguous()
+        shift_pull = by_row.select(1, 3)
+        force.add_(shift_pull)
+        frame_pull = by_row.narrow(1, 0, 3) if frame_pull is None else by_row.narrow(1, 0, 3) + frame_pull
+    torque.add_(_cross(at, force))
+    if frame_pull is not None:
+        frames = turning.narrow(2, joints, joints)
+        torque.add_(_cross(frames, frame_pull).sum(1))
+    if shift_pull is not None:
+        torque.sub_(_cross(others[0].narrow(1, joints, joints), shift_pull))
+    pull = subtree @ pull
+    force, torque = pull.split((3, 3))
+    torque = torque - _cross(at, force)
+    above = turning.narrow(2, 0, joints)
+    to_vector = to_lever = None
+    if needed[0]:
+        local_torque = torch.zeros_like(vector)
+        torch.sum(above * torque.unsqueeze(1), 0, out=local_torque.narrow(1, 0, joints))
+        if to_feature is not None:
+            by_entry = to_feature.view(bodies, joints - 1, 3, 3).permute(2, 3, 1, 0)
+            local_torque[:, 1:joints].add_(_cross(others[1].narrow(2, 1, joints - 1), by_entry).sum(1))
+        to_vector = _exponential_pullback(vector, sinc, cosine, square, local_torque).permute(2, 1, 0).contiguous()
+    if needed[1]:
+        arms = force
+        if lever.shape[1] > joints:
+            arms = torch.cat((force, torch.zeros_like(force) if shift_pull is None else -shift_pull), dim=1)
+        to_lever = (turning * arms.unsqueeze(1)).sum(0).permute(2, 1, 0)
+        to_lever = to_lever.sum(0, keepdim=True) if len(lever) < bodies else to_lever.contiguous()
+    return to_vector, to_lever
+
+
+def _exponential_pullback(vector: Tensor, sinc: Tensor, cosine: Tensor, square: Tensor, torque: Tensor) -> Tensor:
+    """Return the gradient by r of exp(r) from that by a turn from the left: the transposed left Jacobian's product."""
+    once = _cross(vector, torque)
+    twice = _cross(vector, once)
+    # (1 - cos θ)/θ² and (1 - sin θ/θ)/θ²; the second is multiplied by θ², so that its digits near zero do not matter.
+    first = sinc * sinc * -0.5
+    second = (1 - sinc * cosine) / square.clamp(min=torch.finfo(square.dtype).eps)
+    return torch.addcmul(torch.addcmul(torque, first, once), second, twice)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Return the matrix products over the first two dimensions."""
+    first = left.narrow(1, 0, 1) * right.narrow(0, 0, 1)
+    first.addcmul_(left.narrow(1, 1, 1), right.narrow(0, 1, 1))
+    return first.addcmul_(left.narrow(1, 2, 1), right.narrow(0, 2, 1))
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    """Return the cross products over the first dimension."""
+    return torch.linalg.cross(a, b, dim=0)
