@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from ..bodymodel.families import FAMILIES
 from ..bodymodel.model import BodyModel
-from ..bodymodel.motion_load import load_motion
 from ..geometry.checks import expect_shape
+from .amass_clips import Paths, amass_clips
 from .moved_frames import moved_frames
 from .tensor_files import read_tensors, write_tensors
 
@@ -109,19 +108,18 @@ class PosePool:
             widths = sorted({shape.shape[-1] for shape in betas})
             raise ValueError(f"betas: expected one width in all clips, got widths {widths}; cut or leave them out")
         counts = torch.tensor([len(pose) for pose in poses])
-        pool = cls(
+        return cls(
             torch.cat(poses),
             torch.cat(orients),
             torch.cat(betas) if betas else None,
             torch.repeat_interleave(torch.arange(len(counts)), counts).to(poses[0].device),
             tuple(clips),
         )
-        return pool
 
     @classmethod
     def from_amass(
         cls,
-        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        paths: Paths,
         *,
         fps: float | int = 30,
         num_betas: int = 10,
@@ -142,25 +140,7 @@ class PosePool:
             FileNotFoundError: no such file or folder.
             ValueError: a folder without motions, or a damaged file, which the text names.
         """
-        single = isinstance(paths, str | os.PathLike)
-        root = Path(paths) if single else None
-        if root is not None and root.is_dir():
-            files = sorted(p for p in root.rglob("*.npz") if p.name != "shape.npz" and not p.stem.endswith("_stagei"))
-        else:
-            files = [root] if root is not None else [Path(path) for path in paths]
-        if not files:
-            raise ValueError(f"paths: expected AMASS .npz files, got none in {paths}; check the folder")
-        folder = Path(os.path.commonpath([file.parent for file in files]))
-        clips = {}
-        for file in files:
-            motion = load_motion(file, dtype=dtype)
-            motion = motion[:: max(1, round(motion.fps / fps))].to_y_up(torch.zeros(3, dtype=dtype))
-            params = motion.arguments("smpl", num_betas=0)
-            if num_betas:
-                found = motion.betas if motion.betas is not None else motion.poses.new_zeros(0)
-                params["betas"] = torch.nn.functional.pad(found[:num_betas], (0, max(0, num_betas - len(found))))
-            clips[file.relative_to(folder).with_suffix("").as_posix()] = params
-        return cls.from_clips(clips)
+        return cls.from_clips(amass_clips(paths, fps=fps, num_betas=num_betas, dtype=dtype))
 
     def select(self, ids: Int[Tensor, " M"] | Bool[Tensor, " N"] | slice) -> PosePool:
         """Return the poses at `ids`: integers (M,), a mask (N,) or a slice. Names of clips stay as they are."""
@@ -199,10 +179,14 @@ class PosePool:
         too; betas describe both sides at once and stay.
         """
         flip = self.body_pose.new_tensor([1.0, -1.0, -1.0])
-        other = replace(
-            self, body_pose=self.body_pose[:, list(_MIRROR)] * flip, global_orient=self.global_orient * flip
+        betas = None if self.betas is None else torch.cat((self.betas, self.betas))
+        return replace(
+            self,
+            body_pose=torch.cat((self.body_pose, self.body_pose[:, list(_MIRROR)] * flip)),
+            global_orient=torch.cat((self.global_orient, self.global_orient * flip)),
+            betas=betas,
+            clip=torch.cat((self.clip, self.clip)),
         )
-        return _joined(self, other)
 
     def subsampled(self, body: BodyModel, movement: float | int = 0.2) -> PosePool:
         """Return the frames in which some joint has moved since the last frame that was kept of the same clip.
@@ -219,7 +203,7 @@ class PosePool:
         """
         if body.skeleton.names[1:] != FAMILIES["smpl"].skeleton.names[1:]:
             raise ValueError(
-                f"body: expected the joints of SMPL, got {body.skeleton.num_joints} joints; use a model of SMPL's family"
+                f"body: expected SMPL's 24 joints, got {body.skeleton.num_joints} others; use a model of the family"
             )
         return self.select(moved_frames(self.body_pose, self.global_orient, self.clip, body, float(movement)))
 
@@ -321,17 +305,3 @@ def _entry(clip: str, params: Mapping[str, Tensor], name: str) -> Tensor:
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{clip}: {name}: expected finite numbers, got others; leave these frames out")
     return value
-
-
-def _joined(first: PosePool, second: PosePool) -> PosePool:
-    """Return the poses of two pools of the same clips."""
-    both = None
-    if first.betas is not None and second.betas is not None:
-        both = torch.cat((first.betas, second.betas))
-    return PosePool(
-        torch.cat((first.body_pose, second.body_pose)),
-        torch.cat((first.global_orient, second.global_orient)),
-        both,
-        torch.cat((first.clip, second.clip)),
-        first.clip_names,
-    )
