@@ -29,8 +29,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     contents = path.read_bytes()
     try:
         tensors = load(contents)
-        # The header has been validated by now: its length in 8 bytes, then JSON.
-        metadata = json.loads(contents[8 : 8 + int.from_bytes(contents[:8], "little")]).get("__metadata__") or {}
+        metadata = _header(contents).get("__metadata__") or {}
     except MemoryError:
         raise
     except Exception as error:
@@ -50,4 +49,19 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], meta
         FileNotFoundError: the folder is not there.
     """
     ready = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    write_file(Path(path), save(ready, metadata=dict(sorted(metadata.items()))))
+    contents = save(ready, metadata=metadata)
+    # The library writes metadata in any order: write the header again, its length a multiple of 8 as before.
+    header = _header(contents)
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    write_file(Path(path), len(text).to_bytes(8, "little") + text + contents[_header_end(contents) :])
+
+
+def _header(contents: bytes) -> dict:
+    """Return the header of a file that the library has made or accepted: 8 bytes of length, then JSON."""
+    return json.loads(contents[8 : _header_end(contents)])
+
+
+def _header_end(contents: bytes) -> int:
+    return 8 + int.from_bytes(contents[:8], "little")
