@@ -79,7 +79,7 @@ class JointLimits(nn.Module):
         *,
         joints: Sequence[str] | None = None,
         coverage: float | int = 1.0,
-        margin: float | int = radians(3),
+        margin: float | int = radians(5),
     ) -> JointLimits:
         """Return the limits that poses keep: the default box widened to hold them, and the smallest cones that do.
 

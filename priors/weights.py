@@ -115,10 +115,8 @@ def _read(path: Path, kind: str | None, dtype: torch.dtype, device: torch.device
 
 def _expect_state(prior: nn.Module, tensors: dict[str, Tensor]) -> None:
     state = prior.state_dict()
-    if set(state) != set(tensors):
-        raise ValueError(
-            f"tensors: expected the names of the prior's state, missing or unknown: {sorted(set(state) ^ set(tensors))}"
-        )
+    if other := sorted(set(state) ^ set(tensors)):
+        raise ValueError(f"tensors: expected {len(state)} names, got {', '.join(other)} too many or too few")
     for name, tensor in state.items():
         other = tensors[name]
         if tensor.shape != other.shape or tensor.is_floating_point() != other.is_floating_point():
