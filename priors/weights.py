@@ -70,7 +70,7 @@ def save_prior(prior: nn.Module, path: str | os.PathLike[str], *, half: bool = T
 
     Raises:
         FileNotFoundError: the folder is not there.
-        TypeError: another class.
+        TypeError: another class, or an object without the attributes that its constructor's arguments are read from.
         ValueError: another ending, or numbers that are not finite.
     """
     path = Path(path)
@@ -80,7 +80,10 @@ def save_prior(prior: nn.Module, path: str | os.PathLike[str], *, half: bool = T
     kind = kinds.get(type(prior).__name__)
     if kind is None or type(prior) is not _class_of(kind):
         raise TypeError(f"prior: expected one of {', '.join(kinds)}, got {type(prior).__name__}; save its state_dict")
-    arguments = {name: getattr(prior, name) for name in inspect.signature(type(prior)).parameters}
+    parameters = inspect.signature(type(prior)).parameters
+    if absent := [name for name in parameters if not hasattr(prior, name)]:
+        raise TypeError(f"prior: expected the attributes {', '.join(parameters)}, got no {absent[0]}; store them in it")
+    arguments = {name: getattr(prior, name) for name in parameters}
     tensors = {}
     for name, tensor in prior.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):

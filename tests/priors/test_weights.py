@@ -101,6 +101,10 @@ def test_saving_refuses_what_loading_could_not_read(tmp_path):
         save_prior(torch.nn.Linear(2, 2), tmp_path / "mine.safetensors")
     with refuses("path"):
         save_prior(JointLimits(), tmp_path / "mine.pt")
+    without = JointLimits()
+    del without.num_joints
+    with refuses("prior", TypeError):
+        save_prior(without, tmp_path / "mine.safetensors")
     broken = JointLimits()
     broken.upper[0, 0] = torch.nan
     with refuses("upper"):

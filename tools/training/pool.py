@@ -9,8 +9,7 @@ import torch
 from physique.bodymodel import BodyModel
 from physique.priors import PosePool
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
-from mocap import fit_clip, read_clips  # noqa: E402
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 # No prior is ever trained on these: other takes than those it sees, of people and styles that may come back.
 HELD_OUT = ("02_03", "03_01", "131_07", "135_08", "charleston1", "md_03", "pirouette")
@@ -23,6 +22,10 @@ UNSEEN_JOINTS = frozenset(
 
 def build_pool(mocap: Path, body: BodyModel) -> PosePool:
     """Return the poses of all clips of an .npz of joint positions, one fit a clip: one shape, smooth in time."""
+    if str(EXAMPLES) not in sys.path:
+        sys.path.append(str(EXAMPLES))
+    from mocap import fit_clip, read_clips
+
     clips = {}
     with torch.no_grad():
         for name, clip in read_clips(mocap).items():
