@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from scipy.spatial import ConvexHull
 from torch import Tensor
 
 _ROUNDS = 4
@@ -67,6 +66,8 @@ def vector_from(
 
 def _outline(points: Tensor, margin: float) -> Tensor:
     """Return the corners of the hull of points in the plane, and of a small square that keeps it from being flat."""
+    from scipy.spatial import ConvexHull  # only for learning, and slow to import
+
     corners = margin * torch.tensor([[1, 0], [-1, 0], [0, 1], [0, -1]]).to(points)
     points = torch.cat((points, corners))
     return points[torch.as_tensor(ConvexHull(points.cpu().numpy()).vertices, device=points.device).long()]
