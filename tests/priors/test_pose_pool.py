@@ -200,6 +200,25 @@ def test_a_header_that_promises_too_much_is_refused(tmp_path):
             PosePool.load(path)
 
 
+def test_damage_anywhere_is_refused_by_name_or_harmless(tmp_path):
+    path = tmp_path / "pool.safetensors"
+    random_pool((2,)).save(path)
+    contents = path.read_bytes()
+    header = 8 + int.from_bytes(contents[:8], "little")
+    random = np.random.default_rng(0)
+    refused = 0
+    for trial in range(400):
+        damaged = bytearray(contents)
+        damaged[random.integers(header if trial % 4 else len(contents))] = random.integers(256)
+        path.write_bytes(damaged)
+        try:
+            PosePool.load(path)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ") and ": expected " in str(error), error
+    assert refused > 200
+
+
 @pytest.mark.parametrize(
     ("change", "metadata"),
     [
