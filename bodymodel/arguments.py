@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from ..geometry import matrix_to_quaternion_wxyz, to_matrix
+from ..geometry import matrix_to_axis_angle, matrix_to_quaternion_wxyz, to_matrix
 from ..geometry.axis_angle import (
     RodriguesConstants,
     axis_angle_to_matrix_and_bend,
@@ -108,9 +108,10 @@ class Signature:
     Args:
         row: the model's family.
         coefficients: its shape arguments, pairs (name, count) in the order of the shape directions.
+        fixed: the pose arguments that it does not take, because their rotations are constants.
     """
 
-    def __init__(self, row: Family, coefficients: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, row: Family, coefficients: Sequence[tuple[str, int]], fixed: Collection[str] = ()) -> None:
         """Number the shape directions; see the class for the arguments."""
         self.row = row
         self.coefficients: dict[str, tuple[int, int]] = {}
@@ -119,12 +120,14 @@ class Signature:
             if count:
                 self.coefficients[name] = (start, count)
                 start += count
-        self.names = frozenset((*self.coefficients, *row.part_names, "transl", "rotation"))
+        self.parts = tuple(name for name in row.part_names if name not in fixed)
+        self.names = frozenset((*self.coefficients, *self.parts, "transl", "rotation"))
         # For each representation the parts: name, shape of one sample, and where a single joint lacks its dimension.
         self.events = {
             rotation: [
                 (part.name, event if part.single else (part.count, *event), -1 - len(event) if part.single else 0)
                 for part in row.parts
+                if part.name in self.parts
             ]
             for rotation, event in ROTATION_SHAPES.items()
         }
@@ -186,7 +189,7 @@ class Signature:
     def _refuse(self, name: str) -> NoReturn:
         if name not in SHAPE_ARGUMENTS and name not in POSES:
             raise TypeError(f"{name}: expected an argument of a body model, got an unknown name; check its spelling")
-        has = ", ".join((*self.coefficients, *self.row.part_names, "transl"))
+        has = ", ".join((*self.coefficients, *self.parts, "transl"))
         raise ValueError(
             f"{name}: expected one of the arguments of this {self.row.name} model ({has}), got {name}; leave it out"
         )
@@ -225,7 +228,11 @@ def rotation_constants(dtype: torch.dtype, device: torch.device | None) -> dict[
 
 
 def local_rotations(
-    parts: Mapping[str, Tensor], rotation: Rotation, row: Family, constants: Mapping[str, Tensor]
+    parts: Mapping[str, Tensor],
+    rotation: Rotation,
+    row: Family,
+    constants: Mapping[str, Tensor],
+    fixed: Collection[str] = (),
 ) -> tuple[Tensor, Tensor]:
     """Return the rotations of all joints, and the feature of each that drives the pose correctives.
 
@@ -234,20 +241,24 @@ def local_rotations(
         rotation: how they are written.
         row: the family; its pose feature is R - I by rows, or STAR's (x, y, z, w - 1) of the quaternion. That one
             follows an axis-angle vector beyond half a turn, as STAR does; from other representations w >= 0.
-        constants: those of `rotation_constants`, in the model's type and on its device.
+        constants: those of `rotation_constants`, in the model's type and on its device, and of `fixed_constants`.
+        fixed: parts that are constants.
 
     Returns:
         rotations (*B, J + 1, 3, 3) in joint order, with the identity at the end; feature (*B, P) of the joints but
         the root, zero in the rest pose and computed without cancellation wherever the representation allows.
     """
     if rotation == "axis_angle":
-        joined = join_parts(parts, row, constants["_still"])
+        joined = join_axis_angles(parts, row, constants, fixed)
         whole = RodriguesConstants(constants["_generators"], constants["_identity"], constants["_twice"])
         turned, bend = axis_angle_to_matrix_and_bend(joined, whole)
     else:
         identity = constants["_identity"]
         matrices = {name: to_matrix(value, rotation) for name, value in parts.items()}
-        turned = joined = join_parts(matrices, row, identity.unsqueeze(0))
+        if fixed:
+            matrices |= {name: constants[f"_matrix_of_{name}"] for name in fixed}
+            matrices = {name: matrices[name] for name in row.part_names if name in matrices}
+        turned = joined = _join(matrices, row, identity.unsqueeze(0))
         bend = turned - identity
     bodies = turned.shape[-3] - 2
     if row.pose_feature == "matrix":
@@ -260,7 +271,23 @@ def local_rotations(
     return turned, torch.stack((x, y, z, w - 1), dim=-1).flatten(-2)
 
 
-def join_parts(parts: Mapping[str, Tensor], row: Family, still: Tensor) -> Tensor:
+def fixed_constants(poses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the constants of parts with fixed rotations (count, 3, 3): as matrices and in axis-angle."""
+    matrices = {f"_matrix_of_{name}": matrix for name, matrix in poses.items()}
+    return matrices | {f"_axis_angle_of_{name}": matrix_to_axis_angle(matrix) for name, matrix in poses.items()}
+
+
+def join_axis_angles(
+    parts: Mapping[str, Tensor], row: Family, constants: Mapping[str, Tensor], fixed: Collection[str] = ()
+) -> Tensor:
+    """Return the vectors (*B, J + 1, 3) of all joints in order, zero for parts left out and at the end."""
+    if fixed:
+        parts = {**parts, **{name: constants[f"_axis_angle_of_{name}"] for name in fixed}}
+        parts = {name: parts[name] for name in row.part_names if name in parts}
+    return _join(parts, row, constants["_still"])
+
+
+def _join(parts: Mapping[str, Tensor], row: Family, still: Tensor) -> Tensor:
     """Return (*B, J + 1, *event): the parts in joint order, `still` (1, *event) for those left out and at the end."""
     joint = still.dim()
     shapes = [value.shape[:-joint] for value in parts.values()]

@@ -63,7 +63,7 @@ class _Chain(NamedTuple):
     @classmethod
     def of(cls, plan: Plan, constants: Constants, given: Arguments, wrt: Collection[str]) -> _Chain:
         count, placement = plan.num_joints, constants["_tree_placement"]
-        local, feature = local_rotations(given.parts, given.rotation, plan.row, constants)
+        local, feature = local_rotations(given.parts, given.rotation, plan.row, constants, plan.fixed)
         turning = chain_rotations(local, constants["_tree_jumps"]).index_select(-3, constants["_tree_turners"])
         lever = shape_lever(plan, constants, given, 2 * count)
         turned = (turning @ lever.unsqueeze(-1)).squeeze(-1)
@@ -150,7 +150,8 @@ def mixed_vertices_jacobian(
     for start, value in given.coefficients:
         planes = add_blend(planes, value, bases.shape_directions.narrow(-2, start, value.shape[-1]))
     if plan.has_correctives:
-        planes = planes + blend(chain.feature, bases.pose_directions)
+        feature = chain.feature.index_select(-1, constants["_moving_features"]) if plan.fixed else chain.feature
+        planes = planes + blend(feature, bases.pose_directions)
     rest = planes.unflatten(-1, (3, *corners)).movedim(-3, -1)
     # How strongly each point hangs on each joint, and by which of its corners: (*set, N, C, J).
     shares = mix.unsqueeze(-1) * bases.weights.unflatten(-1, corners).movedim(-3, -1)
@@ -171,6 +172,9 @@ def mixed_vertices_jacobian(
     if correctives and plan.has_correctives and len(chain.pose_columns()) > 0:
         directions = bases.pose_directions.unflatten(-1, (3, *corners))
         pushes = torch.einsum("...nxc,...nck->...nxk", blended, _rows_of_corners(directions))
+        if plan.fixed:
+            everywhere = pushes.new_zeros(*pushes.shape[:-1], plan.row.feature_width)
+            pushes = everywhere.index_copy(-1, constants["_moving_features"], pushes)
         pushes = pushes.unflatten(-1, (joints - 1, -1))
     for name, first, count in chain.pose_columns():
         pivots = _thrice(chain.joints.narrow(-2, first, count)).mT.unsqueeze(-3)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from ..geometry import to_matrix
 from ..geometry.checks import broadcast_batches, expect_finite, expect_shape
 from .arguments import (
     BodyArguments,
@@ -22,6 +23,7 @@ from .arguments import (
 )
 from .buffers import arrays_for_speed
 from .data import BodyModelData
+from .freeze import freeze_shape, frozen_constants
 from .jacobians import PointsJacobian, added, combined, joints_jacobian, mixed_vertices_jacobian
 from .kinematics import KinematicTables, kinematic_tables
 from .outputs import BodyOutput, RestBody, SurfacePoints
@@ -77,9 +79,8 @@ class BodyModel(nn.Module):
         if not dtype.is_floating_point:
             raise TypeError(f"dtype: expected a floating type, got {dtype}; use torch.float32 or torch.float64")
         self.data = data
-        self._signature = Signature(data.table_row, data.coefficients)
-        starts = {start: name for name, (start, _) in self._signature.coefficients.items()}
-        self._plan = Plan(data.table_row, data.num_vertices, data.num_joints, data.posedirs is not None, starts)
+        self._fixed: dict[str, Tensor] = {}
+        self._take({})
 
         constants = {"v_template": data.v_template, "lbs_weights": data.lbs_weights}
         constants |= {f"_{name}": array for name, array in arrays_for_speed(data).items()}
@@ -91,6 +92,20 @@ class BodyModel(nn.Module):
             self.register_buffer(f"_tree_{name}", table, persistent=False)
         for name, constant in rotation_constants(dtype, torch.device(device) if device else None).items():
             self.register_buffer(name, constant, persistent=False)
+
+    def _take(self, fixed: dict[str, Tensor]) -> None:
+        """Make the tables of what the model takes, where the rotations (count, 3, 3) of `fixed` parts are constants."""
+        data = self.data
+        self._fixed = fixed
+        self._signature = Signature(data.table_row, data.coefficients, fixed)
+        starts = {start: name for name, (start, _) in self._signature.coefficients.items()}
+        sizes = data.num_vertices, data.num_joints
+        self._plan = Plan(data.table_row, *sizes, data.posedirs is not None, starts, tuple(fixed))
+
+    @property
+    def arguments(self) -> frozenset[str]:
+        """Names of the arguments that the model takes, `transl` and `rotation` among them."""
+        return self._signature.names
 
     @property
     def skeleton(self) -> Skeleton:
@@ -218,7 +233,53 @@ class BodyModel(nn.Module):
     def select_vertices(self, ids: Int[Tensor, " N"]) -> BodyModel:
         """Return a model of the vertices `ids` in that order, with the same joints and the faces among them."""
         data = select_vertices(self.data, ids.detach().cpu().numpy())
-        return BodyModel(data, dtype=self.dtype, device=self.device)
+        return BodyModel(data, dtype=self.dtype, device=self.device)._fix(self._fixed)
+
+    def freeze(self, **arguments: Unpack[BodyArguments]) -> BodyModel:
+        """Return a model in which these arguments are constants, and which takes them no more.
+
+        Shape is folded into the template, and so are the pose correctives of the frozen parts, so that what remains
+        costs less: SMPL-X with hands, face and expression frozen reads two fifths of its directions.
+
+        Args:
+            **arguments: those of `forward` but transl, without batch.
+
+        Returns:
+            A model that gives what this one gives with these arguments beside the others. Its rest body has the
+            correctives of the frozen parts. Its `data` has the frozen shape; frozen rotations are not part of it.
+
+        Raises:
+            ValueError, TypeError: as `forward` does; and ValueError for a batch, or for transl.
+
+        Example:
+            >>> import torch
+            >>> from physique.bodymodel import BodyModel, synthetic_model
+            >>> model = BodyModel(synthetic_model("smplx", num_vertices=100))
+            >>> still = torch.zeros(15, 3)
+            >>> body = model.freeze(betas=torch.randn(10), left_hand_pose=still, right_hand_pose=still)
+            >>> body(body_pose=torch.randn(7, 21, 3)).vertices.shape
+            torch.Size([7, 100, 3])
+        """
+        given = self._signature.read(arguments, self.dtype)
+        if given.transl is not None:
+            raise ValueError("transl: expected none, got one; add it to what the frozen model returns")
+        for name, batch in given.batches.items():
+            if batch:
+                raise ValueError(f"{name}: expected no batch, got {tuple(batch)}; freeze one body at a time")
+        names = self._plan.shape_names
+        shape = {names[start]: value.detach().double().cpu().numpy() for start, value in given.coefficients}
+        poses = {name: to_matrix(v.detach().double(), given.rotation) for name, v in given.parts.items()}
+        model = BodyModel(freeze_shape(self.data, shape), dtype=self.dtype, device=self.device)
+        return model._fix({**self._fixed, **poses})
+
+    def _fix(self, poses: dict[str, Tensor]) -> BodyModel:
+        """Make the rotations (count, 3, 3) of parts constants, and return the model."""
+        if not poses:
+            return self
+        self._take(poses)
+        for name, constant in frozen_constants(self._plan, self._constants, poses).items():
+            self.register_buffer(name, constant, persistent=False)
+        return self
 
     def joints_jacobian(
         self,

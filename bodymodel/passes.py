@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.jit._trace import is_tracing
 
-from .arguments import Arguments, join_parts, local_rotations
+from .arguments import Arguments, join_axis_angles, local_rotations
 from .families import Family
 from .fused_chain import Chain, fused_chain, fused_joints
 from .fused_skinning import fused_skinning
@@ -39,6 +39,7 @@ class Plan(NamedTuple):
         num_joints: J.
         has_correctives: whether the pose moves vertices before skinning.
         shape_names: the shape argument that starts at each of these directions.
+        fixed: the parts whose rotations are constants. The template has their correctives.
     """
 
     row: Family
@@ -46,6 +47,7 @@ class Plan(NamedTuple):
     num_joints: int
     has_correctives: bool
     shape_names: Mapping[int, str]
+    fixed: tuple[str, ...] = ()
 
 
 class Skinned(NamedTuple):
@@ -89,7 +91,7 @@ def joints_pass(plan: Plan, constants: Constants, given: Arguments) -> Tensor:
         poses, levers, batch = _flat(plan, constants, given, bones)
         joints = fused_joints(poses, levers, constants).view(*batch, plan.num_joints, 3)
     else:
-        local, _ = local_rotations(given.parts, given.rotation, plan.row, constants)
+        local, _ = local_rotations(given.parts, given.rotation, plan.row, constants, plan.fixed)
         joints = chain_joints(local, bones, *_tree(constants))
     return joints if given.transl is None else joints + given.transl.unsqueeze(-2)
 
@@ -180,7 +182,7 @@ def _chain(plan: Plan, constants: Constants, given: Arguments, lever: Tensor, fu
     if fuse and _can_fuse_chain(plan, given, lever):
         poses, levers, batch = _flat(plan, constants, given, lever)
         return Chain(*(value.view(*batch, *value.shape[1:]) for value in fused_chain(poses, levers, constants)))
-    local, feature = local_rotations(given.parts, given.rotation, plan.row, constants)
+    local, feature = local_rotations(given.parts, given.rotation, plan.row, constants, plan.fixed)
     turned, joints, translations = chain_transforms(local, lever, *_tree(constants))
     return Chain(joints, turned, joint_transforms(turned, translations), feature)
 
@@ -195,7 +197,7 @@ def _can_fuse_chain(plan: Plan, given: Arguments, lever: Tensor) -> bool:
 
 def _flat(plan: Plan, constants: Constants, given: Arguments, lever: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
     """Return the axis-angle vectors (B, J + 1, 3) and levers with one batch dimension, and the batch that they had."""
-    poses = join_parts(given.parts, plan.row, constants["_still"])
+    poses = join_axis_angles(given.parts, plan.row, constants, plan.fixed)
     batch = poses.shape[:-2]
     return (
         poses.reshape(batch.numel(), *poses.shape[-2:]),
@@ -218,6 +220,8 @@ def _skin(
     joints, turned, transforms, feature = _chain(plan, constants, given, lever, fuse)
     if not plan.has_correctives:
         feature = None
+    elif plan.fixed:
+        feature = feature.index_select(-1, constants["_moving_features"])
     fused = None
     if fuse and turned.shape[:-3] == batch and bases.weights.dim() == 2:
         fused = _fused_skinning(bases, planes, given, feature, transforms, batch)

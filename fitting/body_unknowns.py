@@ -29,7 +29,8 @@ def pose_arguments(model: BodyModel, local: Tensor) -> dict[str, Tensor]:
     axis_angle, pose, first = matrix_to_axis_angle(local), {}, 0
     for part in model.data.table_row.parts:
         value = axis_angle.narrow(-2, first, part.count)
-        pose[part.name] = value.squeeze(-2) if part.single else value
+        if part.name in model.arguments:
+            pose[part.name] = value.squeeze(-2) if part.single else value
         first += part.count
     return pose
 

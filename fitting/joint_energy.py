@@ -186,7 +186,7 @@ def joint_energy(
             box = limits or default_joint_limits(part.count, dtype=like.dtype, device=like.device)
             rest = relaxed_pose(model.skeleton, part.count, like=like)
             entries = (box.lower, box.upper, rest.body_pose, rest.stiffness)
-        elif part.name != "global_orient" and joints & moving:
+        elif part.name != "global_orient" and joints & moving and part.name in model.arguments:
             free = like.new_full((part.count, 3), torch.inf)
             entries = (-free, free, like.new_zeros(part.count, 3), like.new_ones(part.count, 1))
         elif part.name == "global_orient":

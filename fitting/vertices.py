@@ -127,7 +127,8 @@ class _Matched(NamedTuple):
     @property
     def names(self) -> tuple[str, ...]:
         """All unknowns, in the order of the columns."""
-        return (*self.mean, *self.model.data.table_row.part_names, "transl")
+        taken = (name for name in self.model.data.table_row.part_names if name in self.model.arguments)
+        return (*self.mean, *taken, "transl")
 
     @classmethod
     def of(cls, model: BodyModel, surface: SurfacePoints | None) -> _Matched:
