@@ -19,6 +19,9 @@ from ..geometry.axis_angle import axis_angle_to_matrix_and_bend, half_angle_fact
 from .kinematics import chain_joints, chain_transforms
 from .skinning import joint_transforms
 
+# From about this many numbers on, products of whole planes beat `torch.linalg.cross`, which goes vector by vector.
+LONG = 2000
+
 
 class Chain(NamedTuple):
     """The posed tree; each in the batch of what it depends on.
@@ -194,11 +197,12 @@ def _exponential_pullback(vector: Tensor, sinc: Tensor, cosine: Tensor, square: 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
     """Return the matrix products over the first two dimensions."""
-    first = left.narrow(1, 0, 1) * right.narrow(0, 0, 1)
-    first.addcmul_(left.narrow(1, 1, 1), right.narrow(0, 1, 1))
-    return first.addcmul_(left.narrow(1, 2, 1), right.narrow(0, 2, 1))
+    (column_x, column_y, column_z), (row_x, row_y, row_z) = left.split(1, dim=1), right.split(1, dim=0)
+    return (column_x * row_x).addcmul_(column_y, row_y).addcmul_(column_z, row_z)
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
     """Return the cross products over the first dimension."""
-    return torch.linalg.cross(a, b, dim=0)
+    if a.numel() < LONG:
+        return torch.linalg.cross(a, b, dim=0)
+    return torch.addcmul(a.roll(-1, 0) * b.roll(-2, 0), a.roll(-2, 0), b.roll(-1, 0), value=-1)
