@@ -291,9 +291,9 @@ def _join(parts: Mapping[str, Tensor], row: Family, still: Tensor) -> Tensor:
     """Return (*B, J + 1, *event): the parts in joint order, `still` (1, *event) for those left out and at the end."""
     joint = still.dim()
     shapes = [value.shape[:-joint] for value in parts.values()]
-    batch = shapes[0] if shapes and all(s == shapes[0] for s in shapes) else torch.broadcast_shapes(*shapes)
-    if len(parts) == len(row.parts) and all(s == batch for s in shapes):
-        return torch.cat((*parts.values(), still.expand(*batch, *still.shape)), dim=-joint)
+    if len(shapes) == len(row.parts) and all(shape == shapes[0] for shape in shapes):
+        return torch.cat((*parts.values(), still.expand(*shapes[0], *still.shape)), dim=-joint)
+    batch = torch.broadcast_shapes(*shapes)
     pieces = []
     for part in row.parts:
         value = parts.get(part.name)

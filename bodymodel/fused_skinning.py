@@ -52,7 +52,7 @@ def plain_skinning(
     """Return posed vertices and shaped planes by operations that PyTorch differentiates to any order."""
     planes = None
     corrected = bases.template
-    if coefficients is not None:
+    if coefficients is not None and bases.shape_directions is not None:
         corrected = planes = add_blend(corrected, coefficients, bases.shape_directions)
     if feature is not None:
         corrected = corrected + blend(feature, bases.pose_directions)
@@ -81,7 +81,7 @@ def _in_pieces(
     coefficients: Tensor | None,
     feature: Tensor | None,
     transforms: Tensor,
-    shape_directions: Tensor,
+    shape_directions: Tensor | None,
     pose_directions: Tensor,
     weights: Tensor,
     *,
@@ -99,7 +99,7 @@ def _in_pieces(
     for start in range(0, bodies, size):
         n = min(size, bodies - start)
         shaped = template if template.dim() == 1 else template.narrow(0, start, n)
-        if coefficients is not None and planes is not None:
+        if coefficients is not None and shape_directions is not None and planes is not None:
             mean, shaped = shaped, planes.narrow(0, start, n)
             torch.addmm(mean, coefficients.narrow(0, start, n), shape_directions, out=shaped)
         before = corrected.narrow(0, start if keep else 0, n)

@@ -146,9 +146,10 @@ def mixed_vertices_jacobian(
     """Return sums of vertices and their derivatives: `mix` (*set, N, C) weighs the vertices of `bases`, C a point."""
     chain = _Chain.of(plan, constants, given, wrt)
     corners = mix.shape[-2:]
-    planes = bases.template
+    planes, shape_directions = bases.template, bases.shape_directions
+    assert shape_directions is not None
     for start, value in given.coefficients:
-        planes = add_blend(planes, value, bases.shape_directions.narrow(-2, start, value.shape[-1]))
+        planes = add_blend(planes, value, shape_directions.narrow(-2, start, value.shape[-1]))
     if plan.has_correctives:
         feature = chain.feature.index_select(-1, constants["_moving_features"]) if plan.fixed else chain.feature
         planes = planes + blend(feature, bases.pose_directions)
@@ -165,7 +166,7 @@ def mixed_vertices_jacobian(
     blended = torch.einsum("...nck,...kxy->...nxcy", shares, turned).flatten(-2)
     blocks = {}
     for name, start, count in chain.shape_columns():
-        directions = bases.shape_directions.narrow(-2, start, count).unflatten(-1, (3, *corners))
+        directions = shape_directions.narrow(-2, start, count).unflatten(-1, (3, *corners))
         own = torch.einsum("...nxc,...nck->...nxk", blended, _rows_of_corners(directions))
         blocks[name] = (hold @ chain.shape_moves(start, count)[1]).unflatten(-1, (3, count)) + own
     pushes = None

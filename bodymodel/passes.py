@@ -63,10 +63,11 @@ def whole_pass(plan: Plan, constants: Constants, given: Arguments) -> BodyOutput
     """Shape and pose the body."""
     fuse = prefers_fused(_tensors(given), given.batch, plan.num_vertices, MANY_VERTICES)
     if fuse:
-        planes, lever = None, shape_lever(plan, constants, given, 2 * plan.num_joints)
+        lever = shape_lever(plan, constants, given, 2 * plan.num_joints)
+        skinned = _skin(plan, constants, vertex_bases(plan, constants), lever, given, given.batch, fuse)
     else:
         planes, lever = _shape(plan, constants, given)
-    skinned = _skin(plan, constants, vertex_bases(plan, constants), planes, lever, given, given.batch, fuse)
+        skinned = _skin(plan, constants, _shaped(constants, planes), lever, given, given.batch, fuse)
     return _output(skinned, _rest(plan, skinned.planes, lever))
 
 
@@ -80,7 +81,7 @@ def pose_pass(plan: Plan, constants: Constants, rest: RestBody, given: Arguments
     fuse = prefers_fused((*_tensors(given), *rest), batch, plan.num_vertices, MANY_VERTICES)
     lever = torch.cat((constants["_tree_bones"] @ rest.joints, rest.joints), dim=-2)
     planes = rest.vertices.transpose(-1, -2).flatten(-2)
-    return _output(_skin(plan, constants, vertex_bases(plan, constants), planes, lever, given, batch, fuse), rest)
+    return _output(_skin(plan, constants, _shaped(constants, planes), lever, given, batch, fuse), rest)
 
 
 def joints_pass(plan: Plan, constants: Constants, given: Arguments) -> Tensor:
@@ -100,9 +101,9 @@ def subset_pass(
     plan: Plan, constants: Constants, bases: VertexBases, given: Arguments, batch: torch.Size
 ) -> tuple[Tensor, Tensor]:
     """Return some posed vertices (*B, N, 3) and the posed joints. `batch` includes that of the sets of vertices."""
-    fuse = prefers_fused((*_tensors(given), *bases), batch, plan.num_joints, MANY_JOINTS)
+    fuse = prefers_fused((*_tensors(given), bases.template), batch, plan.num_joints, MANY_JOINTS)
     lever = shape_lever(plan, constants, given, 2 * plan.num_joints)
-    skinned = _skin(plan, constants, bases, None, lever, given, batch, fuse)
+    skinned = _skin(plan, constants, bases, lever, given, batch, fuse)
     return skinned.posed.transpose(-1, -2), skinned.joints
 
 
@@ -115,6 +116,11 @@ def vertex_bases(plan: Plan, constants: Constants) -> VertexBases:
         constants["_pose_directions"],
         constants["_weights"],
     )
+
+
+def _shaped(constants: Constants, planes: Tensor) -> VertexBases:
+    """Return the constants of all vertices of bodies that are shaped already: no shape is added to their planes."""
+    return VertexBases(planes, None, constants["_pose_directions"], constants["_weights"])
 
 
 def shape_lever(plan: Plan, constants: Constants, given: Arguments, count: int) -> Tensor:
@@ -155,6 +161,12 @@ def _blend_shape(given: Arguments, template: Tensor, directions: Tensor) -> Tens
     for start, value in given.coefficients:
         template = add_blend(template, value, directions.narrow(-2, start, value.shape[-1]))
     return template
+
+
+def _planes(given: Arguments, bases: VertexBases) -> Tensor:
+    """Return the shaped planes of `bases`."""
+    directions = bases.shape_directions
+    return bases.template if directions is None else _blend_shape(given, bases.template, directions)
 
 
 def _shape(plan: Plan, constants: Constants, given: Arguments) -> tuple[Tensor, Tensor]:
@@ -210,13 +222,12 @@ def _skin(
     plan: Plan,
     constants: Constants,
     bases: VertexBases,
-    planes: Tensor | None,
     lever: Tensor,
     given: Arguments,
     batch: torch.Size,
     fuse: bool,
 ) -> Skinned:
-    """Pose vertices: `planes` where they are shaped already, or else those of `bases`."""
+    """Shape, correct and pose the vertices of `bases`."""
     joints, turned, transforms, feature = _chain(plan, constants, given, lever, fuse)
     if not plan.has_correctives:
         feature = None
@@ -224,12 +235,11 @@ def _skin(
         feature = feature.index_select(-1, constants["_moving_features"])
     fused = None
     if fuse and turned.shape[:-3] == batch and bases.weights.dim() == 2:
-        fused = _fused_skinning(bases, planes, given, feature, transforms, batch)
+        fused = _fused_skinning(bases, given, feature, transforms, batch)
     if fused is not None:
         posed, planes = fused
     else:
-        if planes is None:
-            planes = _blend_shape(given, bases.template, bases.shape_directions)
+        planes = _planes(given, bases)
         blended = blend_transforms(bases.weights, transforms)
         corrected = planes
         if feature is not None:
@@ -244,7 +254,6 @@ def _skin(
 
 def _fused_skinning(
     bases: VertexBases,
-    planes: Tensor | None,
     given: Arguments,
     feature: Tensor | None,
     transforms: Tensor,
@@ -252,14 +261,14 @@ def _fused_skinning(
 ) -> tuple[Tensor, Tensor] | None:
     """Return posed vertices (*B, 3, V) and shaped planes; None where some poses, but not all, share a shape."""
     bodies = batch.numel()
-    coefficients = None
-    if planes is None and len(given.coefficients) == 1 and given.coefficients[0][1].shape[:-1] == batch:
+    coefficients = planes = None
+    directions = bases.shape_directions
+    if directions is not None and len(given.coefficients) == 1 and given.coefficients[0][1].shape[:-1] == batch:
         start, value = given.coefficients[0]
         coefficients = value.reshape(bodies, value.shape[-1])
-        bases = bases._replace(shape_directions=bases.shape_directions.narrow(0, start, value.shape[-1]))
+        bases = bases._replace(shape_directions=directions.narrow(0, start, value.shape[-1]))
     else:
-        if planes is None:
-            planes = _blend_shape(given, bases.template, bases.shape_directions)
+        planes = _planes(given, bases)
         if planes.shape[:-1] == batch:
             bases = bases._replace(template=planes.reshape(bodies, planes.shape[-1]))
         elif planes.shape[:-1].numel() == 1:

@@ -20,13 +20,13 @@ class VertexBases(NamedTuple):
 
     Attributes:
         template: (*set, 3 V) planes of the mean shape.
-        shape_directions: (*set, S, 3 V).
+        shape_directions: (*set, S, 3 V); None where the template is shaped already.
         pose_directions: (*set, P, 3 V); P = 0 without pose correctives.
         weights: (*set, J, V) skinning weights.
     """
 
     template: Float[Tensor, "*set planes"]
-    shape_directions: Float[Tensor, "*set S planes"]
+    shape_directions: Float[Tensor, "*set S planes"] | None
     pose_directions: Float[Tensor, "*set P planes"]
     weights: Float[Tensor, "*set J V"]
 
@@ -44,7 +44,8 @@ class VertexBases(NamedTuple):
             return gather(planes.unflatten(-1, (3, -1))).flatten(-2)
 
         template, shape, pose, weights = self
-        return VertexBases(gather_planes(template), gather_planes(shape), gather_planes(pose), gather(weights))
+        directions = None if shape is None else gather_planes(shape)
+        return VertexBases(gather_planes(template), directions, gather_planes(pose), gather(weights))
 
 
 def blend(coefficients: Float[Tensor, "*#batch K"], directions: Float[Tensor, "*set K N"]) -> Float[Tensor, ...]:
