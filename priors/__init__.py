@@ -1,1 +1,11 @@
 """What is known of poses and shapes before any image: adversaries, lifters, limits, mixtures and dictionaries."""
+
+from .depth_lifter import DepthLifter as DepthLifter
+from .lifting_losses import HeadingCue as HeadingCue
+from .lifting_losses import heading_cues as heading_cues
+from .lifting_losses import heading_loss as heading_loss
+from .lifting_losses import lifting_critic_loss as lifting_critic_loss
+from .lifting_losses import lifting_generator_loss as lifting_generator_loss
+from .lifting_losses import turn_about_vertical as turn_about_vertical
+from .lifting_losses import turned_views as turned_views
+from .pose_critic import PoseCritic as PoseCritic
