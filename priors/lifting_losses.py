@@ -142,8 +142,9 @@ def heading_loss(points: Float[Tensor, "*batch K 3"], cues: Sequence[HeadingCue]
     Example:
         >>> cue = HeadingCue(back=(0,), front=(1,), right=(2,), left=(3,))
         >>> facing = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-        >>> heading_loss(facing, [cue]), heading_loss(-facing, [cue]), heading_loss(facing * facing.new_tensor([1, 1, -1]), [cue])
-        (tensor(0.), tensor(0.), tensor(1.))
+        >>> depths_negated = facing * torch.tensor([1.0, 1.0, -1.0])
+        >>> heading_loss(facing, [cue]), heading_loss(depths_negated, [cue])
+        (tensor(0.), tensor(1.))
     """
     batch = expect_shape("points", points, "K", 3)
     total = points.new_zeros(batch)

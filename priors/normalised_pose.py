@@ -22,7 +22,7 @@ class NormalisedPose(NamedTuple):
         points: (*B, K, 2), zero where not seen.
         seen: (*B, K).
         origin: (*B, 2) the root, in the unit of the keypoints.
-        size: (*B,) the mean distance from it, in the same unit; 1 where the points have no extent.
+        size: (*B,) the mean distance from it, in the same unit.
     """
 
     points: Float[Tensor, "*batch K 2"]
@@ -89,8 +89,8 @@ def normalise_pose(
     origin = _mean(points, at_root.unsqueeze(-1))
     points = torch.where(seen.unsqueeze(-1), points - origin.unsqueeze(-2), 0)
     size = _mean(length(points).unsqueeze(-1), (seen & ~of_root).unsqueeze(-1)).squeeze(-1)
-    size = torch.where(size <= negligible(size.dtype), 1, size)
-    return NormalisedPose(points / size[..., None, None], seen, origin, size)
+    unit = torch.where(size <= negligible(size.dtype), 1, size)
+    return NormalisedPose(points / unit[..., None, None], seen, origin, size)
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:

@@ -28,7 +28,11 @@ def normalise(points, seen, root):
     origin = sum(points[i] for i in at) / len(at)
     distances = [np.hypot(*(points[i] - origin)) for i in range(len(points)) if seen[i] and i not in root]
     size = sum(distances) / len(distances)
-    return np.array([(p - origin) / size if s else np.zeros(2) for p, s in zip(points, seen, strict=True)]), origin, size
+    return (
+        np.array([(p - origin) / size if s else np.zeros(2) for p, s in zip(points, seen, strict=True)]),
+        origin,
+        size,
+    )
 
 
 def network(state, x):
