@@ -93,8 +93,8 @@ def keypoints_of(pool: PosePool, body: BodyModel) -> Tensor:
     with torch.no_grad():
         points = body.keypoints(regressor, body_pose=pool.body_pose, global_orient=pool.global_orient, betas=pool.betas)
     points = points * points.new_tensor([1.0, -1.0, -1.0])
-    root = DepthLifter(KEYPOINTS, width=1).root
-    return points - points[:, list(root)].mean(1, keepdim=True)
+    hips = [keypoint_set(KEYPOINTS).index(f"{side}_hip") for side in ("left", "right")]
+    return points - points[:, hips].mean(1, keepdim=True)
 
 
 def view(points: Tensor, generator: torch.Generator, tilt: float = TILT) -> Tensor:
