@@ -23,6 +23,7 @@ from physique.priors import (
     heading_loss,
     lifting_critic_loss,
     lifting_generator_loss,
+    turn_about_vertical,
     turned_views,
 )
 from torch import Tensor, nn
@@ -34,8 +35,9 @@ KEYPOINTS = "coco17"
 WIDTH = 256
 STEPS, BATCH, ANGLES = 6000, 256, 2
 RATE, BETAS = 2e-4, (0.5, 0.99)
-# The adversarial weight is that of Yoshiyasu and Gamez (2019), the heading's that of Kudo et al. (2018).
-ADVERSARIAL, RATIO, SYMMETRY, HEADING, SPOILT = 0.1, 1.0, 1.0, 1.0, 0.5
+# The first is that of Yoshiyasu and Gamez (2019), whose other weights are not preserved.
+ADVERSARIAL, RATIO, SYMMETRY, HEADING = 0.1, 0.2, 0.2, 0.2
+CONSISTENT, SPOILT = 0.1, 0.1
 # Kudo et al.: whoever is right too often waits for the other.
 CRITIC_WAITS, LIFTER_WAITS = 0.9, 0.1
 AVERAGE = 0.999
@@ -171,6 +173,7 @@ def train(pool: PosePool, body: BodyModel, *, seed: int, steps: int = STEPS, bat
             + RATIO * bone_ratio_loss(body_points, bones.bones, ratios, bones.trunk)
             + SYMMETRY * bone_symmetry_loss(body_points, bones.pairs)
             + HEADING * heading_loss(lifted, cues)
+            + CONSISTENT * _consistency_loss(lifter, lifted, turns[:, 0])
             + SPOILT * _spoilt_loss(lifter, seen / size, lifted[..., 2].detach(), generator)
         )
         if accuracy > LIFTER_WAITS:
@@ -185,6 +188,12 @@ def _average_person(pool: PosePool, body: BodyModel) -> Tensor:
     betas = None if pool.betas is None else pool.betas.mean(0)
     with torch.no_grad():
         return body.keypoints(KeypointRegressor(KEYPOINTS, body.data, dtype=body.dtype), betas=betas)
+
+
+def _consistency_loss(lifter: DepthLifter, lifted: Tensor, angle: Tensor) -> Tensor:
+    """Return how far the depths (N,) are from those that the lifter gives a turned view (Chen et al. 2019)."""
+    turned = turn_about_vertical(lifted, angle)
+    return (lifter(turned[..., :2]) - turned[..., 2]).abs().mean(-1)
 
 
 def _spoilt_loss(lifter: DepthLifter, clean: Tensor, depths: Tensor, generator: torch.Generator) -> Tensor:
