@@ -222,7 +222,7 @@ def save_numbers(
 
 
 def draw(path: Path, people: Keypoints2D, lifted: dict[str, Lifted], model: BodyModel, solution: Solution) -> None:
-    """Draw a row a person: as detected, then each lifter's skeleton and the fitted body, both from the image's right."""
+    """Draw a row a person: as detected, then each lifter's skeleton and the fitted body from the image's right."""
     rows, columns = min(len(people), MOST_DRAWN), len(lifted) + 2
     height = 3.4
     figure, axes = plt.subplots(
