@@ -26,6 +26,7 @@ class DepthLifter(nn.Module):
 
     Attributes:
         keypoint_set: the same name.
+        width: the same number.
         root: indices of the keypoints whose mean has depth 0.
         bone_lengths: (n,) metres, of an average person's bones in the order of the set's `bones`; NaN until they are
             set. `metric_depths` takes a person's size from them.
@@ -47,6 +48,7 @@ class DepthLifter(nn.Module):
         super().__init__()
         points = keypoint_set_of(keypoint_set)
         self.keypoint_set = points.name
+        self.width = width
         self.num_keypoints = len(points)
         self.root = root_of(points)
         self.flip = list(points.flip)

@@ -34,6 +34,7 @@ class PoseCritic(nn.Module):
         super().__init__()
         points = keypoint_set_of(keypoint_set)
         self.keypoint_set = points.name
+        self.width = width
         self.num_keypoints = len(points)
         self.root = root_of(points)
         self.network = ResidualNetwork(2 * len(points), 1, width)
