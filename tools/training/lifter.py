@@ -33,18 +33,20 @@ if TYPE_CHECKING:
 
 KEYPOINTS = "coco17"
 WIDTH = 256
-STEPS, BATCH, ANGLES = 6000, 256, 2
-RATE, BETAS = 2e-4, (0.5, 0.99)
+STEPS, BATCH, ANGLES = 6000, 128, 2
+RATE, BETAS = 7e-4, (0.5, 0.99)
 # The first is that of Yoshiyasu and Gamez (2019), whose other weights are not preserved.
 ADVERSARIAL, RATIO, SYMMETRY, HEADING = 0.1, 0.2, 0.2, 0.2
 CONSISTENT, SPOILT = 0.1, 0.1
 # Kudo et al.: whoever is right too often waits for the other.
 CRITIC_WAITS, LIFTER_WAITS = 0.9, 0.1
 AVERAGE = 0.999
+# Half of the poses have limbs of other frames, as often as this, and all of their joints shaken, in radians.
+LIMBS = (("hip knee ankle foot", 0.5), ("shoulder elbow wrist hand", 0.5))
+SHAKEN = 0.05
 TILT = 0.1  # radians: cameras are held level, give or take
+LIMB_JOINTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 NOISE, MOST_HIDDEN = 0.06, 0.15  # of the pose's unit; 0.06 are about 3 pixels of 224
-
-LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
 class Skeleton(NamedTuple):
@@ -89,11 +91,30 @@ def skeleton() -> Skeleton:
     )
 
 
-def keypoints_of(pool: PosePool, body: BodyModel) -> Tensor:
-    """Return the keypoints (N, K, 3) of all poses, in metres from the middle of the hips, x right and y down."""
+def mixed(pool: PosePool, body: BodyModel, generator: torch.Generator) -> Tensor:
+    """Return as many body poses (N, 23, 3): half have both legs, and half both arms, of another frame."""
+    poses = pool.body_pose + SHAKEN * torch.randn(pool.body_pose.shape, generator=generator)
+    names = body.skeleton.names[1:]
+    for limb, share in LIMBS:
+        joints = torch.tensor([name.split("_")[-1] in limb.split() for name in names])
+        other = pool.body_pose[torch.randint(len(poses), (len(poses),), generator=generator)]
+        moved = joints & (torch.rand(len(poses), 1, generator=generator) < share)
+        poses = torch.where(moved.unsqueeze(-1), other, poses)
+    return poses
+
+
+def keypoints_of(pool: PosePool, body: BodyModel, body_pose: Tensor | None = None) -> Tensor:
+    """Return the keypoints (N, K, 3) of all poses, in metres from the middle of the hips, x right and y down.
+
+    Args:
+        pool: the poses.
+        body: that has them.
+        body_pose: (N, 23, 3) in place of the pool's.
+    """
     regressor = KeypointRegressor(KEYPOINTS, body.data, dtype=body.dtype)
+    body_pose = pool.body_pose if body_pose is None else body_pose
     with torch.no_grad():
-        points = body.keypoints(regressor, body_pose=pool.body_pose, global_orient=pool.global_orient, betas=pool.betas)
+        points = body.keypoints(regressor, body_pose=body_pose, global_orient=pool.global_orient, betas=pool.betas)
     points = points * points.new_tensor([1.0, -1.0, -1.0])
     hips = [keypoint_set(KEYPOINTS).index(f"{side}_hip") for side in ("left", "right")]
     return points - points[:, hips].mean(1, keepdim=True)
@@ -138,8 +159,8 @@ def train(pool: PosePool, body: BodyModel, *, seed: int, steps: int = STEPS, bat
         steps: of lifter and critic.
         batch: people a step.
     """
-    points = keypoints_of(pool, body)
     generator = torch.Generator().manual_seed(seed)
+    points = torch.cat((keypoints_of(pool, body), keypoints_of(pool, body, mixed(pool, body, generator))))
     photographs = Photographs(points, generator)
     bones, cues = skeleton(), heading_cues(keypoint_set(KEYPOINTS))
     with torch.random.fork_rng(devices=[]):
@@ -237,7 +258,7 @@ def report(prior: DepthLifter, held: PosePool, body: BodyModel, *, seed: int) ->
     level, tilted = view(points, generator, 0.0), view(points, generator)
     size = (level[..., :2].amax(-2) - level[..., :2].amin(-2)).amax(-1)[:, None, None]
     noise = 3 / (0.8 * 224) * size * torch.randn(level[..., :2].shape, generator=generator)
-    limbs = tuple(i for i, name in enumerate(keypoint_set(KEYPOINTS).names) if name.split("_")[-1] in LIMBS)
+    limbs = tuple(i for i, name in enumerate(keypoint_set(KEYPOINTS).names) if name.split("_")[-1] in LIMB_JOINTS)
 
     def error(found: Tensor, truth: Tensor, joints: tuple[int, ...] | None = None) -> Tensor:
         return 1000 * scale_aligned_mpjpe(found, truth, protocol=Protocol(prior.root, joints))
