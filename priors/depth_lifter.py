@@ -57,7 +57,7 @@ class DepthLifter(nn.Module):
         self.register_buffer("bone_lengths", torch.full((len(points.bones),), torch.nan))
 
     def forward(
-        self, keypoints: Float[Tensor, "*batch K 2"], confidence: Float[Tensor, "*#batch K"] | None = None
+        self, keypoints: Float[Tensor, "*#batch K 2"], confidence: Float[Tensor, "*#batch K"] | None = None
     ) -> Float[Tensor, "*batch K"]:
         """Return depths (*B, K) relative to the root, growing away from the camera, in the unit of the keypoints.
 
@@ -74,7 +74,7 @@ class DepthLifter(nn.Module):
         return self._read(keypoints, confidence)[1]
 
     def lift(
-        self, keypoints: Float[Tensor, "*batch K 2"], confidence: Float[Tensor, "*#batch K"] | None = None
+        self, keypoints: Float[Tensor, "*#batch K 2"], confidence: Float[Tensor, "*#batch K"] | None = None
     ) -> Float[Tensor, "*batch K 3"]:
         """Return the points (*B, K, 3) relative to the root, in camera axes and in the unit of the keypoints.
 
@@ -84,7 +84,7 @@ class DepthLifter(nn.Module):
         return torch.where(pose.seen.unsqueeze(-1), self._join(pose, depths), torch.nan)
 
     def metric_depths(
-        self, keypoints: Float[Tensor, "*batch K 2"], confidence: Float[Tensor, "*#batch K"] | None = None
+        self, keypoints: Float[Tensor, "*#batch K 2"], confidence: Float[Tensor, "*#batch K"] | None = None
     ) -> Float[Tensor, "*batch K"]:
         """Return depths (*B, K) in metres, NaN where unseen: what `register_surface` and its like take as `depths`.
 

@@ -53,7 +53,7 @@ def root_of(keypoints: KeypointSet) -> tuple[int, ...]:
 
 
 def normalise_pose(
-    keypoints: Float[Tensor, "*batch K 2"],
+    keypoints: Float[Tensor, "*#batch K 2"],
     confidence: Float[Tensor, "*#batch K"] | None,
     root: tuple[int, ...],
 ) -> NormalisedPose:

@@ -127,6 +127,7 @@ def test_any_batch_is_its_samples(batch):
         first = (0,) * len(batch)
         assert_close(depths[first], lifter(points[first], confidence[first]))
         assert_close(lifter(points, confidence[first]), lifter(points, confidence[first].expand(*batch, 17)))
+        assert_close(lifter(points[first], confidence), lifter(points[first].expand_as(points), confidence))
 
 
 def test_derivatives_are_right_in_every_mode():
