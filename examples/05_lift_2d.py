@@ -25,6 +25,7 @@ from physique.bodymodel import (
     KeypointRegressor,
     Keypoints2D,
     SurfacePoints,
+    convert_keypoints,
     keypoint_set,
     load_keypoints,
     open_body,
@@ -41,6 +42,7 @@ POSES = Path(__file__).parent / "data" / "poses.json"
 SIZE, NOISE, TILT = 224.0, 3.0, 0.1
 LEAST_KEYPOINTS, MOST_DRAWN = 6, 6
 LIFTERS = {"lifter": "coco17", "dictionary": "lsp14", "denoiser": "lsp14"}
+DRAWN = {"coco17": "openpose18"}
 
 
 class Lifted(NamedTuple):
@@ -232,9 +234,12 @@ def draw(path: Path, people: Keypoints2D, lifted: dict[str, Lifted], model: Body
         extent = float(np.ptp(seen, axis=0).max())
         draw_skeleton(axes[i, 0], people.points[i], people.keypoint_set, people.confidence[i] > 0, extent, DETECTED)
         for axis, (name, one) in zip(axes[i, 1:], lifted.items(), strict=False):
-            side = one.points[i][:, [2, 1]]  # depth to the right: as seen from the image's right
+            # OpenPose's points have a neck, which joins COCO's head to the trunk.
+            shown = DRAWN.get(one.keypoint_set, one.keypoint_set)
+            points, known = convert_keypoints(one.points[i], one.keypoint_set, shown)
+            side = points[:, [2, 1]]  # depth to the right: as seen from the image's right
             error = "" if one.errors is None else f", {one.errors[i]:.0f} mm"
-            draw_skeleton(axis, side, one.keypoint_set, side.isfinite().all(-1), extent, FITTED)
+            draw_skeleton(axis, side, shown, known & side.isfinite().all(-1), extent, FITTED)
             axis.set_title(f"{name}{error}", fontsize=10, loc="left")
         draw_body(axes[i, -1], solid[i].numpy(), normals[i].numpy(), model.data.faces, extent)
         axes[i, 0].set_title(f"person {i + 1}, keypoints", fontsize=10, loc="left")

@@ -24,7 +24,7 @@ def run(out, *arguments):
 @pytest.fixture(scope="module")
 def mocap(tmp_path_factory):
     out = tmp_path_factory.mktemp("lift") / "new" / "folder"
-    return run(out, "--mocap", "--people", 4, "--steps", 100), out
+    return run(out, "--mocap", "--people", 4, "--steps", 60), out
 
 
 def test_it_prints_the_errors_of_every_lifter(mocap):
@@ -39,8 +39,8 @@ def test_it_prints_the_errors_of_every_lifter(mocap):
 
 def test_the_depths_help_the_fit(mocap):
     found = re.findall(r"body fitted .+: PA-MPJPE (\d+) mm", mocap[0].stdout)
-    with_depths, without = map(int, found)
-    assert with_depths < without
+    without, with_depths = map(int, found)
+    assert with_depths < 0.8 * without
 
 
 def test_the_picture_has_keypoints_skeletons_and_bodies(mocap):
@@ -52,7 +52,7 @@ def test_the_picture_has_keypoints_skeletons_and_bodies(mocap):
 
 
 def test_a_file_of_keypoints_is_lifted_in_its_pixels(tmp_path):
-    done = run(tmp_path / "out", "--steps", 40)
+    done = run(tmp_path / "out", "--steps", 20)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "out" / "lift.npz") as saved:
         seen = saved["confidence"] > 0
