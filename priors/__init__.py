@@ -1,6 +1,15 @@
 """What is known of poses and shapes before any image: adversaries, lifters, limits, mixtures and dictionaries."""
 
+from .depth_lifter import DepthLifter as DepthLifter
 from .joint_limits import JointLimits as JointLimits
+from .lifting_losses import HeadingCue as HeadingCue
+from .lifting_losses import heading_cues as heading_cues
+from .lifting_losses import heading_loss as heading_loss
+from .lifting_losses import lifting_critic_loss as lifting_critic_loss
+from .lifting_losses import lifting_generator_loss as lifting_generator_loss
+from .lifting_losses import turn_about_vertical as turn_about_vertical
+from .lifting_losses import turned_views as turned_views
+from .pose_critic import PoseCritic as PoseCritic
 from .pose_pool import PosePool as PosePool
 from .weights import load_prior as load_prior
 from .weights import save_prior as save_prior
