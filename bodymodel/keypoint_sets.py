@@ -21,7 +21,8 @@ class KeypointSet:
         names: what the set itself calls them, in snake case.
         bones: pairs of indices to draw.
         sigmas: the OKS constants of COCO, one a keypoint; None elsewhere.
-        of_joints: true where the keypoints are the joints of a model family, by name.
+        joints: the model's joint that each keypoint is, by name, and "" where it is none; None for sets that are
+            annotated on the surface.
 
     Example:
         >>> from physique.bodymodel import keypoint_set
@@ -35,7 +36,7 @@ class KeypointSet:
     names: tuple[str, ...]
     bones: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...] | None = None
-    of_joints: bool = False
+    joints: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         """Return the number of keypoints K."""
@@ -123,36 +124,66 @@ _MODEL_POINTS = ("pelvis", "hip", "spine1", "spine2", "spine3", "neck", "head", 
 
 
 def _set(
-    name: str, text: str, bones: str = "", sigmas: tuple[float, ...] | None = None, of_joints: bool = False
+    name: str,
+    text: str,
+    bones: str = "",
+    sigmas: tuple[float, ...] | None = None,
+    joints: tuple[str, ...] | None = None,
 ) -> KeypointSet:
     """Make a set from "name=point name ..."; a bare name is its point too."""
     entries = [entry.partition("=") for entry in text.split()]
     names = tuple(entry[0] for entry in entries)
     points = tuple(entry[2] or entry[0] for entry in entries)
     sided = [f"{side}_{bone.replace('-', f'-{side}_')}" for bone in _LIMBS for side in ("left", "right")]
-    pairs = [tuple(bone.split("-")) for bone in (*bones.split(), *([] if of_joints else sided))]
+    pairs = [tuple(bone.split("-")) for bone in (*bones.split(), *(sided if joints is None else []))]
     indices = tuple((names.index(a), names.index(b)) for a, b in pairs if a in names and b in names)
-    return KeypointSet(name, points, names, indices, sigmas, of_joints)
+    return KeypointSet(name, points, names, indices, sigmas, joints)
+
+
+def _joint_point(joint: str) -> str:
+    """Return the point that a model's joint is; joints that data sets annotate too keep the shared point."""
+    if joint.removeprefix("left_").removeprefix("right_") in _MODEL_POINTS:
+        return f"{joint}_smpl"
+    return f"{joint}_smplhf" if joint in ("left_eye", "right_eye") else joint
 
 
 def _joint_set(name: str, skeleton: Skeleton, root: str = "") -> KeypointSet:
-    """Make the set of a family's own joints; joints that data sets annotate too keep the shared point."""
-    entries = []
-    for joint in skeleton.names:
-        point = joint
-        if joint.removeprefix("left_").removeprefix("right_") in _MODEL_POINTS:
-            point = f"{joint}_smpl"
-        elif joint in ("left_eye", "right_eye"):
-            point = f"{joint}_smplhf"
-        elif joint == skeleton.names[0]:
-            point = root
-        entries.append(f"{joint}={point}")
+    """Make the set of a family's own joints."""
+    first, *others = skeleton.names
+    entries = [f"{first}={root or _joint_point(first)}", *(f"{joint}={_joint_point(joint)}" for joint in others)]
     bones = " ".join(
         f"{skeleton.names[parent]}-{child}"
         for child, parent in zip(skeleton.names, skeleton.parents, strict=True)
         if parent >= 0
     )
-    return _set(name, " ".join(entries), bones, of_joints=True)
+    return _set(name, " ".join(entries), bones, joints=skeleton.names)
+
+
+# The bones of CMU's motion capture: the model's joint at a bone's end, or none.
+_CMU_LEG = {"hipjoint": "hip", "femur": "knee", "tibia": "ankle", "foot": "foot", "toes": ""}
+_CMU_TRUNK = {"lowerback": "spine1", "upperback": "spine2", "thorax": "spine3", "lowerneck": "neck"}
+_CMU_TRUNK = {**_CMU_TRUNK, "upperneck": "head", "head": ""}
+_CMU_ARM = {"clavicle": "shoulder", "humerus": "elbow", "radius": "wrist", "wrist": "", "hand": "", "fingers": ""}
+_CMU_ARM = {**_CMU_ARM, "thumb": ""}
+
+
+def _cmu_set() -> KeypointSet:
+    joints, points, bones = {"root": "pelvis"}, {"root": "pelvis_smpl"}, []
+    for start, chain, sides in (
+        ("root", _CMU_LEG, ("left_", "right_")),
+        ("root", _CMU_TRUNK, ("",)),
+        ("thorax", _CMU_ARM, ("left_", "right_")),
+    ):
+        for side in sides:
+            parent = start
+            for bone, joint in chain.items():
+                name = f"{side[:1]}{bone}"
+                joints[name] = joint and f"{side}{joint}"
+                points[name] = _joint_point(joints[name]) if joint else f"{side}{bone}_cmu"
+                bones.append(f"{parent}-{name}")
+                parent = name if bone != "fingers" else f"{side[:1]}wrist"
+    text = " ".join(f"{name}={point}" for name, point in points.items())
+    return _set("cmu31", text, " ".join(bones), joints=tuple(joints.values()))
 
 
 def _hand(side: str) -> str:
@@ -247,6 +278,7 @@ _SETS = (
     ),
     _set("hmr19", f"{_LSP} nose left_eye right_eye left_ear right_ear", f"{_LSP_BONES} {_FACE} neck-nose"),
     _set("hand21", _hand("").replace("hand_root", "hand_root=wrist_mano"), _hand_bones(""), _HAND_SIGMAS),
+    _cmu_set(),
     _joint_set("smpl24", FAMILIES["smpl"].skeleton),
     _joint_set("smplh52", FAMILIES["smplh"].skeleton),
     _joint_set("smplx55", FAMILIES["smplx"].skeleton),

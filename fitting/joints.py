@@ -143,7 +143,8 @@ def _read_points(
     names = model.skeleton.names
     if regressor is not None:
         alias = {"mid_hip": "pelvis"}
-        points = {alias.get(name, name): i for i, name in enumerate(regressor.names) if regressor.valid[i]}
+        called = regressor.keypoint_set.joints or regressor.names
+        points = {alias.get(name, name): i for i, name in enumerate(called) if regressor.valid[i]}
         return torch.arange(len(names), device=model.device), [points.get(name) for name in names]
     if joint_ids is None:
         return torch.arange(len(names), device=model.device), list(range(len(names)))
