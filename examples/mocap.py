@@ -25,9 +25,9 @@ BVH_NAMES = {
         )
     },
 }
-# Spines are divided differently: those points are pulled on less.
-SPINE = ("lowerback", "upperback", "thorax", "lowerneck", "upperneck")
-SPINE_WEIGHT = 0.3
+# Spines are divided differently: those points are pulled on less. The end of the upper neck lies behind the joint of
+# the head, where a strong pull would have everybody look up.
+WEIGHTS = {"lowerback": 0.3, "upperback": 0.3, "thorax": 0.3, "lowerneck": 0.3, "upperneck": 0.02}
 LEAST_BONES = 10
 
 
@@ -104,5 +104,5 @@ def _in_order(path: Path, joints: Tensor, names: tuple[str, ...], fps: float) ->
     weights = joints.new_zeros(len(BONES))
     for bone in kept:
         ordered[:, BONES.index(bone)] = joints[:, found[bone]]
-        weights[BONES.index(bone)] = SPINE_WEIGHT if bone in SPINE else 1.0
+        weights[BONES.index(bone)] = WEIGHTS.get(bone, 1.0)
     return Clip(ordered, weights, fps)
