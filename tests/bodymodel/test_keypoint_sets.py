@@ -8,10 +8,11 @@ import pytest
 from physique.bodymodel import KEYPOINT_SETS, keypoint_set
 
 SETS = sorted(KEYPOINT_SETS)
+JOINTS = ("first_joint", "second_joint", "third_joint")
 SIZES = {
     **{"coco17": 17, "coco_wholebody133": 133, "openpose15": 15, "openpose18": 18, "openpose25": 25, "openpose25b": 25},
     **{"h36m17": 17, "lsp14": 14, "mpii16": 16, "mpi_inf_3dhp28": 28, "hmr19": 19, "hand21": 21},
-    **{"cmu31": 31, "smpl24": 24, "smplh52": 52, "smplx55": 55, "mano16": 16, "flame5": 5},
+    **{"mhr70": 70, "cmu31": 31, "smpl24": 24, "smplh52": 52, "smplx55": 55, "mano16": 16, "flame5": 5},
 }
 
 
@@ -84,6 +85,18 @@ def test_openpose_sets_are_the_published_orders():
     assert keypoint_set("openpose25b").names[17:] == ("upper_neck", "head_top", *body25[19:])
 
 
+def test_the_hands_of_mhr_run_from_the_tips_to_the_knuckles_right_hand_first():
+    entry = keypoint_set("mhr70")
+    assert entry.names[:5] == keypoint_set("coco17").names[:5] and entry.names[13:15] == ("left_ankle", "right_ankle")
+    assert entry.names[21:25] == tuple(f"right_thumb_{part}" for part in ("tip", *JOINTS))
+    assert entry.keypoints[25:29] == ("right_index_tip", "right_index3", "right_index2", "right_index1")
+    assert (entry.names[41], entry.names[42], entry.names[62]) == ("right_wrist", "left_thumb_tip", "left_wrist")
+    assert entry.names[63:] == (
+        *("left_olecranon", "right_olecranon", "left_cubital_fossa", "right_cubital_fossa"),
+        *("left_acromion", "right_acromion", "neck"),
+    )
+
+
 def test_captured_bones_are_in_the_order_of_the_files(shared_data):
     entry = keypoint_set("cmu31")
     with np.load(shared_data / "mocap" / "cmu_joints_30fps.npz", allow_pickle=False) as file:
@@ -120,6 +133,7 @@ def test_the_documented_tables_are_those_of_the_code():
     assert {name for name in SETS if KEYPOINT_SETS[name].joints is None} - set(documented) == {
         "coco_wholebody133",
         "lsp14",
+        "mhr70",
     }
     for name, rows in documented.items():
         entry = keypoint_set(name)
