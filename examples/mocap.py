@@ -36,7 +36,7 @@ class Clip(NamedTuple):
 
     Attributes:
         joints: (T, 31, 3) metres, in the order of the keypoint set "cmu31"; zero where the file has none.
-        weights: (31,) for `fit_joints`: how far each point is the same as the model's joint, zero where there is none.
+        weights: (31,) for `fit_joints`: how far each point is the same as the model's joint; zero where either is not.
         fps: frames a second.
     """
 
@@ -94,15 +94,15 @@ def fit_clip(model: BodyModel, clip: Clip, *, sequence: bool = True, **options: 
 def _in_order(path: Path, joints: Tensor, names: tuple[str, ...], fps: float) -> Clip:
     """Return captured points (T, J, 3) in the order of the keypoint set."""
     found = {BVH_NAMES.get(name, name): index for index, name in enumerate(names)}
-    kept = [bone for bone in BONES.names if bone in found]
-    if len(kept) < LEAST_BONES:
+    if len(found.keys() & set(BONES.names)) < LEAST_BONES:
         raise ValueError(
             f"{path}: expected the joint names of CMU's Acclaim or BVH files, got {', '.join(names[:6])}, ...; "
             "extend the table BVH_NAMES"
         )
     ordered = joints.new_zeros(len(joints), len(BONES), 3)
     weights = joints.new_zeros(len(BONES))
-    for bone in kept:
-        ordered[:, BONES.index(bone)] = joints[:, found[bone]]
-        weights[BONES.index(bone)] = WEIGHTS.get(bone, 1.0)
+    for index, (bone, joint) in enumerate(zip(BONES.names, BONES.joints or (), strict=True)):
+        if bone in found:
+            ordered[:, index] = joints[:, found[bone]]
+            weights[index] = WEIGHTS.get(bone, 1.0) if joint else 0.0
     return Clip(ordered, weights, fps)
