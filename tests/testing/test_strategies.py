@@ -86,4 +86,4 @@ def test_a_wrong_format_is_named():
 def test_strategies_are_fetched_by_name_and_nothing_else_is():
     assert {"rotations", "poses", "synthetic_correspondences"} <= set(dir(testing))
     with pytest.raises(AttributeError, match="no attribute 'bones'"):
-        testing.bones
+        assert testing.bones
