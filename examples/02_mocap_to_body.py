@@ -23,7 +23,7 @@ from physique.bodymodel import BodyModel, load_body_model, open_body, save_anima
 from physique.fitting import Solution
 from physique.geometry import vertex_normals
 
-SHOWN, PIXELS = 8, 420
+SHOWN, PIXELS, DPI = 8, 420, 110
 CAPTURED = "#e8590c"
 
 
@@ -87,18 +87,27 @@ def draw(path: Path, name: str, model: BodyModel, solution: Solution, clip: Clip
     middle = vertices.mean(1, keepdim=True)
     down = vertices.new_tensor([1.0, -1.0, -1.0])  # y up to y down, z to the viewer to z away
     bodies, dots = (vertices - middle) * down, (points - middle) * down
-    extent = 1.05 * bodies[..., :2].abs().amax((0, 1))
-    scale = PIXELS / (2 * extent[1])
-    width = int(2 * extent[0] * scale) + 1
+    half = 1.05 * bodies[..., :2].abs().amax(1)  # of each frame: (frames, 2)
+    half[:, 1] = half[:, 1].max()
+    scale = PIXELS / (2 * half[0, 1])
+    widths = [int(width) + 1 for width in (2 * scale * half[:, 0]).tolist()]
     faces = model.faces
-    size = (len(frames) * width / 110, PIXELS / 110 + 0.4)
-    figure, axes = plt.subplots(1, len(frames), squeeze=False, dpi=110, figsize=size, layout="constrained")
-    for axis, frame, body, dot in zip(axes[0], frames.tolist(), bodies, dots, strict=True):
-        placed = body * scale + scale * torch.tensor([extent[0], extent[1], 0.0])
+    figure, axes = plt.subplots(
+        1,
+        len(frames),
+        squeeze=False,
+        dpi=DPI,
+        figsize=(sum(widths) / DPI + 0.1 * len(frames), PIXELS / DPI + 0.5),
+        width_ratios=widths,
+        layout="constrained",
+    )
+    for axis, frame, width, corner, body, dot in zip(axes[0], frames.tolist(), widths, half, bodies, dots, strict=True):
+        placed = (body + torch.cat((corner, corner.new_zeros(1)))) * scale
         normals = vertex_normals(body, faces)
         axis.imshow(rasterise(placed.numpy(), normals.numpy(), faces.numpy(), width, PIXELS))
-        dot = (dot[:, :2] + extent) * scale
-        axis.scatter(*dot.T.numpy(), s=9, color=CAPTURED, edgecolors="white", linewidths=0.4)
+        axis.scatter(
+            *((dot[:, :2] + corner) * scale).T.numpy(), s=14, color=CAPTURED, edgecolors="white", linewidths=0.5
+        )
         axis.set_title(f"{frame / clip.fps:.2f} s", fontsize=9)
         axis.axis("off")
     figure.suptitle(f"{name}: fitted body, captured joints in orange", fontsize=10)
