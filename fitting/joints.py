@@ -108,14 +108,14 @@ def fit_joints(
         energy = joint_energy(model, points.regressor, points.joint_ids, shape_arguments(model), limits, terms)
         data = {"target": target, "trust": weight.clamp(min=0).sqrt() / terms.noise}
         frames = (batch[:-1].numel(), batch[-1]) if sequence and batch.numel() else None
-        start = _start(energy, repeated(energy.mean, len(target)), target, weight, points.index)
+        start = _start(energy, repeated(energy.mean, len(target)), target, weight, points.stand_ins)
         if init is not None:
             start = resumed(init, start, batch)
         fixed: dict[str, Tensor] = {}
         if frames is not None:
             fixed = shared_shape(energy, start, data, frames)
             if init is None:
-                start = _start(energy, fixed, target, weight, points.index)
+                start = _start(energy, fixed, target, weight, points.stand_ins)
         solved = least_squares(
             energy.residuals,
             {name: value for name, value in start.items() if name not in fixed},
@@ -146,13 +146,13 @@ class _Points(NamedTuple):
         columns: (N,) those that are fitted; where they are joints, those that the body has.
         regressor: makes them, or None: they are joints.
         joint_ids: (N,) the joints; without meaning beside a regressor.
-        index: for each joint of the model the column that stands for it, or None.
+        stand_ins: for each joint of the model the column that stands for it, or None.
     """
 
     columns: Tensor
     regressor: KeypointRegressor | None
     joint_ids: Tensor
-    index: list[int | None]
+    stand_ins: list[int | None]
 
     @classmethod
     def of_joints(cls, model: BodyModel, columns: Tensor, joint_ids: Tensor) -> _Points:
