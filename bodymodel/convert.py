@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..geometry.checks import expect_shape
-from .keypoint_sets import MIDPOINTS, keypoint_set
+from .keypoint_points import MIDPOINTS
+from .keypoint_sets import keypoint_set
 from .skeleton import swap_sides
 
 _PAIRED = (
@@ -25,7 +26,7 @@ NEARBY: tuple[tuple[str, ...], ...] = (
     *_PAIRED,
     *(tuple(map(swap_sides, group)) for group in _PAIRED),
     ("mid_hip", "pelvis_mpii", "pelvis_h36m", "pelvis_3dhp", "pelvis_smpl"),
-    ("neck_openpose", "thorax_mpii", "thorax_h36m", "neck_smpl", "neck_lsp", "neck_3dhp"),
+    ("neck_openpose", "thorax_mpii", "thorax_h36m", "neck_smpl", "neck_lsp", "neck_3dhp", "neck_mhr"),
     ("head_top", "head_h36m"),
     ("head_smpl", "head_3dhp"),
     ("nose", "nose_h36m"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from .coco_masks import decode_mask
-
-# The training set of DensePose-COCO has a tenth of this; parsed JSON takes several times the size of its text.
-MAX_BYTES = 2**31
+from .json_files import read_json, refuse_file
 
 _LISTS = ("dp_I", "dp_U", "dp_V", "dp_x", "dp_y")
 _NUM_MASKS = 14
@@ -95,10 +92,10 @@ def load_densepose(
     if convention not in (255, 256):
         raise ValueError(f"convention: expected 255 or 256, got {convention!r}; 255 is the data set's own")
     path = Path(path)
-    content = _parse(path)
+    content = read_json(path)
     entries = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        _fail(path, "a list of dictionaries, or one in 'annotations'", type(content).__name__, "check the file")
+        refuse_file(path, "a list of dictionaries, or one in 'annotations'", type(content).__name__, "check the file")
     people = []
     for entry in entries:
         if "dp_I" not in entry:
@@ -108,7 +105,7 @@ def load_densepose(
         except ValueError as error:
             raise ValueError(f"{path}: annotation {entry.get('id', '?')!r:.40}: {error}") from None
     if entries and not people:
-        _fail(path, "'dp_I' in the entries", "none", "choose the densepose_coco file")
+        refuse_file(path, "'dp_I' in the entries", "none", "choose the densepose_coco file")
     return tuple(people)
 
 
@@ -267,22 +264,3 @@ def _numbers(key: str, value: Any) -> np.ndarray:
 
 def _name(value: Any) -> int | str | None:
     return value if isinstance(value, int | str) else None
-
-
-def _parse(path: Path) -> Any:
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: expected a .json file, got no file; check the path")
-    if not path.is_file():
-        _fail(path, "a .json file", "a folder or a device", "give one file")
-    if path.stat().st_size > MAX_BYTES:
-        _fail(path, f"at most {MAX_BYTES} bytes", f"{path.stat().st_size}", "split the file")
-    try:
-        return json.loads(path.read_bytes())
-    except RecursionError:
-        _fail(path, "JSON", "brackets nested too deep", "this is not a DensePose file")
-    except ValueError as error:
-        _fail(path, "JSON", f"'{' '.join(str(error).split()):.80}'", "the file is damaged or of another kind")
-
-
-def _fail(path: Path, expected: str, got: str, advice: str) -> NoReturn:
-    raise ValueError(f"{path}: expected {expected}, got {got}; {advice}") from None

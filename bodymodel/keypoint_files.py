@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .convert import convert_keypoints, source_indices
+from .json_files import read_json, refuse_file
 from .keypoint_sets import keypoint_set
-
-# The largest public annotation files are a little over 1 GB; parsed JSON takes several times the size of its text.
-MAX_BYTES = 2**31
 
 _OPENPOSE_SETS = {25: "openpose25", 18: "openpose18", 15: "openpose15"}
 _COCO_SETS = {17: "coco17", 133: "coco_wholebody133"}
@@ -103,7 +100,7 @@ def load_keypoints(
         ('openpose25', torch.Size([1, 25, 2]))
     """
     reader = _Reader(Path(path), keypoint_set, occluded, dtype)
-    content = reader.parse()
+    content = read_json(reader.path)
     if isinstance(content, dict) and "people" in content:
         return reader.openpose(content["people"])
     if isinstance(content, dict) and "annotations" in content:
@@ -125,25 +122,7 @@ class _Reader:
     dtype: torch.dtype
 
     def fail(self, expected: str, got: str, advice: str) -> NoReturn:
-        raise ValueError(f"{self.path}: expected {expected}, got {got}; {advice}") from None
-
-    def parse(self) -> Any:
-        if not self.path.exists():
-            raise FileNotFoundError(
-                f"path: expected a .json file, got {self.path}, which does not exist; check the path"
-            )
-        if not self.path.is_file():
-            self.fail("a .json file", "a folder or a device", "give one file")
-        if self.path.stat().st_size > MAX_BYTES:
-            self.fail(f"at most {MAX_BYTES} bytes", f"{self.path.stat().st_size}", "split the file")
-        try:
-            return json.loads(self.path.read_bytes(), parse_constant=_refuse_constant)
-        except OSError as error:
-            self.fail("a readable file", f"{error.strerror}", "check its permissions")
-        except RecursionError:
-            self.fail("JSON", "brackets nested too deep", "the file is not a keypoint file")
-        except ValueError as error:
-            self.fail("JSON", f"'{' '.join(str(error).split())}'", "the file is damaged or of another kind")
+        refuse_file(self.path, expected, got, advice)
 
     def openpose(self, people: Any) -> Keypoints2D:
         rows = []
@@ -242,10 +221,6 @@ class _Reader:
         confidence = confidence.clamp(0, 1)
         points = torch.where((confidence > 0).unsqueeze(-1), triples[..., :2], torch.zeros_like(triples[..., :2]))
         return Keypoints2D(points, confidence, name, **more)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"the number {name}")
 
 
 def _hashable(value: Any) -> int | str | None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from .data import BodyModelData
-from .keypoint_sets import FACE_MARKUP, HAND_POINTS, KEYPOINT_SETS, MIDPOINTS
+from .keypoint_points import FACE_MARKUP, FINGERS, HAND_POINTS, MIDPOINTS
+from .keypoint_sets import KEYPOINT_SETS
 from .landmarks import NUM_STATIC, landmark_arrays
 from .skeleton import swap_sides
 
@@ -48,9 +49,7 @@ REGRESSOR_ROWS: dict[str, tuple[str, ...]] = {
 }
 
 _LIMBS = ("left_shoulder", "left_elbow", "left_wrist", "left_hip", "left_knee", "left_ankle")
-_FINGERS = tuple(
-    f"{side}{finger}" for side in ("left_", "") for finger in ("thumb", "index", "middle", "ring", "pinky")
-)
+_FINGERS = tuple(f"{side}{finger}" for side in ("left_", "") for finger in FINGERS)
 
 _FINGER_POINTS = frozenset(point for point in HAND_POINTS if not point.endswith("_hand_root"))
 

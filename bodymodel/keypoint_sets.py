@@ -6,6 +6,18 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .families import FAMILIES
+from .keypoint_points import (
+    COCO_SIGMAS,
+    FACE_MARKUP,
+    FACE_SIGMAS,
+    FINGERS,
+    FOOT_SIGMAS,
+    HAND_POINTS,
+    HAND_SIGMAS,
+    face_bones,
+    hand_bones,
+    hand_points,
+)
 from .skeleton import Skeleton, swap_sides
 
 
@@ -21,7 +33,8 @@ class KeypointSet:
         names: what the set itself calls them, in snake case.
         bones: pairs of indices to draw.
         sigmas: the OKS constants of COCO, one a keypoint; None elsewhere.
-        of_joints: true where the keypoints are the joints of a model family, by name.
+        joints: the model's joint that each keypoint is, by name, and "" where it is none; None for sets that are
+            annotated on the surface.
 
     Example:
         >>> from physique.bodymodel import keypoint_set
@@ -35,7 +48,7 @@ class KeypointSet:
     names: tuple[str, ...]
     bones: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...] | None = None
-    of_joints: bool = False
+    joints: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         """Return the number of keypoints K."""
@@ -55,14 +68,6 @@ class KeypointSet:
         """Permutation that exchanges left and right: mirrored points are `points[..., flip, :]` with x negated."""
         return tuple(self.keypoints.index(swap_sides(point)) for point in self.keypoints)
 
-
-# A point that its data set defines as the mean of two others.
-MIDPOINTS: dict[str, tuple[str, str]] = {
-    "neck_openpose": ("left_shoulder", "right_shoulder"),
-    "mid_hip": ("left_hip", "right_hip"),
-    "pelvis_h36m": ("left_hip_h36m", "right_hip_h36m"),
-    "chest_openpose": ("pelvis_mpii", "thorax_mpii"),
-}
 
 # Bones of every set that has both ends, for each side.
 _LIMBS = (
@@ -84,100 +89,91 @@ _OPENPOSE_FACE = "right_eye left_eye right_ear left_ear"
 _LSP_LEGS = "right_ankle right_knee right_hip left_hip left_knee left_ankle"
 _LSP_ARMS = "right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist"
 _LSP = f"{_LSP_LEGS} {_LSP_ARMS} neck=neck_lsp head_top"
-_FINGERS = ("thumb", "index", "middle", "ring", "pinky")
-
-# The 68-point face markup from the subject's right ear along the jaw, then brows, nose, eyes, outer and inner lips.
-FACE_MARKUP: tuple[str, ...] = (
-    *(f"right_jaw{k}" for k in range(1, 9)),
-    "chin",
-    *(f"left_jaw{k}" for k in range(8, 0, -1)),
-    *(f"right_brow{k}" for k in range(1, 6)),
-    *(f"left_brow{k}" for k in range(5, 0, -1)),
-    *(f"nose_bridge{k}" for k in range(1, 5)),
-    *("right_nostril1", "right_nostril2", "nose_base", "left_nostril2", "left_nostril1"),
-    *(f"right_lid{k}" for k in range(1, 7)),
-    *(f"left_lid{k}" for k in (4, 3, 2, 1, 6, 5)),
-    *("right_lip1", "right_lip2", "right_lip3", "upper_lip", "left_lip3", "left_lip2", "left_lip1"),
-    *("left_lip4", "left_lip5", "lower_lip", "right_lip5", "right_lip4"),
-    *("right_inner_lip1", "right_inner_lip2", "upper_inner_lip", "left_inner_lip2", "left_inner_lip1"),
-    *("left_inner_lip3", "lower_inner_lip", "right_inner_lip3"),
-)
-
-_COCO_SIGMAS = (0.026, *(0.025,) * 2, *(0.035,) * 2, *(0.079,) * 2, *(0.072,) * 2, *(0.062,) * 2)
-_COCO_SIGMAS = (*_COCO_SIGMAS, *(0.107,) * 2, *(0.087,) * 2, *(0.089,) * 2)
-_FOOT_SIGMAS = (0.068, 0.066, 0.066, 0.092, 0.094, 0.094)
-_FACE_SIGMAS = (
-    *(0.042, 0.043, 0.044, 0.043, 0.040, 0.035, 0.031, 0.025, 0.020, 0.023, 0.029, 0.032, 0.037, 0.038, 0.043, 0.041),
-    *(0.045, 0.013, 0.012, 0.011, 0.011, 0.012, 0.012, 0.011, 0.011, 0.013, 0.015, 0.009, 0.007, 0.007, 0.007, 0.012),
-    *(0.009, 0.008, 0.016, 0.010, 0.017, 0.011, 0.009, 0.011, 0.009, 0.007, 0.013, 0.008, 0.011, 0.012, 0.010, 0.034),
-    *(0.008, 0.008, 0.009, 0.008, 0.008, 0.007, 0.010, 0.008, 0.009, 0.009, 0.009, 0.007, 0.007, 0.008, 0.011, 0.008),
-    *(0.008, 0.008, 0.010, 0.008),
-)
-_HAND_SIGMAS = (
-    *(0.029, 0.022, 0.035, 0.037, 0.047, 0.026, 0.025, 0.024, 0.035, 0.018, 0.024, 0.022, 0.026, 0.017, 0.021, 0.021),
-    *(0.032, 0.020, 0.019, 0.022, 0.031),
-)
-
 # The joints of the models that no data set annotates: a hip of SMPL is not where annotators click.
 _MODEL_POINTS = ("pelvis", "hip", "spine1", "spine2", "spine3", "neck", "head", "collar", "foot", "hand", "jaw")
 
 
 def _set(
-    name: str, text: str, bones: str = "", sigmas: tuple[float, ...] | None = None, of_joints: bool = False
+    name: str,
+    text: str,
+    bones: str = "",
+    sigmas: tuple[float, ...] | None = None,
+    joints: tuple[str, ...] | None = None,
 ) -> KeypointSet:
     """Make a set from "name=point name ..."; a bare name is its point too."""
     entries = [entry.partition("=") for entry in text.split()]
     names = tuple(entry[0] for entry in entries)
     points = tuple(entry[2] or entry[0] for entry in entries)
     sided = [f"{side}_{bone.replace('-', f'-{side}_')}" for bone in _LIMBS for side in ("left", "right")]
-    pairs = [tuple(bone.split("-")) for bone in (*bones.split(), *([] if of_joints else sided))]
+    pairs = [tuple(bone.split("-")) for bone in (*bones.split(), *(sided if joints is None else []))]
     indices = tuple((names.index(a), names.index(b)) for a, b in pairs if a in names and b in names)
-    return KeypointSet(name, points, names, indices, sigmas, of_joints)
+    return KeypointSet(name, points, names, indices, sigmas, joints)
+
+
+def _joint_point(joint: str) -> str:
+    """Return the point that a model's joint is; joints that data sets annotate too keep the shared point."""
+    if joint.removeprefix("left_").removeprefix("right_") in _MODEL_POINTS:
+        return f"{joint}_smpl"
+    return f"{joint}_smplhf" if joint in ("left_eye", "right_eye") else joint
 
 
 def _joint_set(name: str, skeleton: Skeleton, root: str = "") -> KeypointSet:
-    """Make the set of a family's own joints; joints that data sets annotate too keep the shared point."""
-    entries = []
-    for joint in skeleton.names:
-        point = joint
-        if joint.removeprefix("left_").removeprefix("right_") in _MODEL_POINTS:
-            point = f"{joint}_smpl"
-        elif joint in ("left_eye", "right_eye"):
-            point = f"{joint}_smplhf"
-        elif joint == skeleton.names[0]:
-            point = root
-        entries.append(f"{joint}={point}")
+    """Make the set of a family's own joints."""
+    first, *others = skeleton.names
+    entries = [f"{first}={root or _joint_point(first)}", *(f"{joint}={_joint_point(joint)}" for joint in others)]
     bones = " ".join(
         f"{skeleton.names[parent]}-{child}"
         for child, parent in zip(skeleton.names, skeleton.parents, strict=True)
         if parent >= 0
     )
-    return _set(name, " ".join(entries), bones, of_joints=True)
+    return _set(name, " ".join(entries), bones, joints=skeleton.names)
 
 
-def _hand(side: str) -> str:
-    fingers = " ".join(f"{side}{finger}{k}" for finger in _FINGERS for k in ("1", "2", "3", "_tip"))
-    return f"{side}hand_root {fingers}"
+# The bones of CMU's motion capture: the model's joint at a bone's end, or none.
+_CMU_LEG = {"hipjoint": "hip", "femur": "knee", "tibia": "ankle", "foot": "foot", "toes": ""}
+_CMU_TRUNK = {"lowerback": "spine1", "upperback": "spine2", "thorax": "spine3", "lowerneck": "neck"}
+_CMU_TRUNK = {**_CMU_TRUNK, "upperneck": "head", "head": ""}
+_CMU_ARM = {"clavicle": "shoulder", "humerus": "elbow", "radius": "wrist", "wrist": "", "hand": "", "fingers": ""}
+_CMU_ARM = {**_CMU_ARM, "thumb": ""}
 
 
-HAND_POINTS: tuple[str, ...] = (*_hand("left_").split(), *_hand("right_").split())
+def _cmu_set() -> KeypointSet:
+    joints, points, bones = {"root": "pelvis"}, {"root": "pelvis_smpl"}, []
+    for start, chain, sides in (
+        ("root", _CMU_LEG, ("left_", "right_")),
+        ("root", _CMU_TRUNK, ("",)),
+        ("thorax", _CMU_ARM, ("left_", "right_")),
+    ):
+        for side in sides:
+            parent = start
+            for bone, joint in chain.items():
+                name = f"{side[:1]}{bone}"
+                joints[name] = joint and f"{side}{joint}"
+                points[name] = _joint_point(joints[name]) if joint else f"{side}{bone}_cmu"
+                bones.append(f"{parent}-{name}")
+                parent = name if bone != "fingers" else f"{side[:1]}wrist"
+    text = " ".join(f"{name}={point}" for name, point in points.items())
+    return _set("cmu31", text, " ".join(bones), joints=tuple(joints.values()))
 
 
-def _hand_bones(side: str) -> str:
-    bones = [f"{side}hand_root-{side}{finger}1" for finger in _FINGERS]
-    for finger in _FINGERS:
-        chain = [f"{side}{finger}{k}" for k in ("1", "2", "3", "_tip")]
-        bones += [f"{a}-{b}" for a, b in zip(chain, chain[1:], strict=False)]
-    return " ".join([*bones, *([f"{side}wrist-{side}hand_root"] if side else [])])
+_MHR_BODY = _COCO.replace(" left_wrist right_wrist", "")
+_MHR_EXTRA = ("olecranon", "cubital_fossa", "acromion")
+_MHR_FINGER = {"tip": "_tip", "first_joint": "3", "second_joint": "2", "third_joint": "1"}
 
 
-def _face_bones() -> str:
-    runs = ((0, 17), (17, 22), (22, 27), (27, 31), (31, 36), (36, 42), (42, 48), (48, 60), (60, 68))
-    closed = (36, 42, 48, 60)
-    bones = []
-    for start, stop in runs:
-        ids = [*range(start, stop), *([start] if start in closed else [])]
-        bones += [f"{FACE_MARKUP[a]}-{FACE_MARKUP[b]}" for a, b in zip(ids, ids[1:], strict=False)]
+def _mhr_hand(side: str) -> str:
+    """Return a hand of MHR: fingers from the tip to the knuckle, then the wrist."""
+    fingers = [f"{side}{f}_{name}={side}{f}{end}" for f in FINGERS for name, end in _MHR_FINGER.items()]
+    return " ".join((*fingers, f"{side}wrist"))
+
+
+def _mhr_bones() -> str:
+    bones = ["neck-left_acromion", "neck-right_acromion"]
+    for side in ("left_", "right_"):
+        bones += [f"{side}{a}-{side}{b}" for a, b in zip(("elbow", "elbow", "shoulder"), _MHR_EXTRA, strict=True)]
+        for finger in FINGERS:
+            chain = [f"{side}wrist", *(f"{side}{finger}_{name}" for name in reversed(_MHR_FINGER))]
+            bones += [f"{a}-{b}" for a, b in zip(chain, chain[1:], strict=False)]
     return " ".join(bones)
 
 
@@ -199,12 +195,12 @@ _H36M_TEXT = (
 )
 
 _SETS = (
-    _set("coco17", _COCO, _COCO_BONES, _COCO_SIGMAS),
+    _set("coco17", _COCO, _COCO_BONES, COCO_SIGMAS),
     _set(
         "coco_wholebody133",
         " ".join((_COCO, _FEET, *FACE_MARKUP, *HAND_POINTS)),
-        f"{_COCO_BONES} {_face_bones()} {_hand_bones('left_')} {_hand_bones('right_')}",
-        (*_COCO_SIGMAS, *_FOOT_SIGMAS, *_FACE_SIGMAS, *_HAND_SIGMAS, *_HAND_SIGMAS),
+        f"{_COCO_BONES} {face_bones()} {hand_bones('left_')} {hand_bones('right_')}",
+        (*COCO_SIGMAS, *FOOT_SIGMAS, *FACE_SIGMAS, *HAND_SIGMAS, *HAND_SIGMAS),
     ),
     _set(
         "openpose15",
@@ -246,7 +242,19 @@ _SETS = (
         "left_clavicle-left_shoulder right_clavicle-right_shoulder",
     ),
     _set("hmr19", f"{_LSP} nose left_eye right_eye left_ear right_ear", f"{_LSP_BONES} {_FACE} neck-nose"),
-    _set("hand21", _hand("").replace("hand_root", "hand_root=wrist_mano"), _hand_bones(""), _HAND_SIGMAS),
+    _set("hand21", hand_points("").replace("hand_root", "hand_root=wrist_mano"), hand_bones(""), HAND_SIGMAS),
+    _set(
+        "mhr70",
+        " ".join(
+            (
+                *(_MHR_BODY, _FEET, _mhr_hand("right_"), _mhr_hand("left_")),
+                *(f"{side}_{point}={side}_{point}_mhr" for point in _MHR_EXTRA for side in ("left", "right")),
+                "neck=neck_mhr",
+            )
+        ),
+        f"{_COCO_BONES} {_mhr_bones()}",
+    ),
+    _cmu_set(),
     _joint_set("smpl24", FAMILIES["smpl"].skeleton),
     _joint_set("smplh52", FAMILIES["smplh"].skeleton),
     _joint_set("smplx55", FAMILIES["smplx"].skeleton),

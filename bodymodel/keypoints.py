@@ -85,8 +85,7 @@ class KeypointRegressor(nn.Module):
         if regressor is None and name in ("hmr19", "lsp14") and "cocoplus_regressor" in data.extras:
             regressor, regressor_rows = data.extras["cocoplus_regressor"], "cocoplus"
         rows = {} if regressor is None else _regressor_recipes(points, data, regressor, regressor_rows)
-        make = recipe_of_joint if points.of_joints else recipe_of_point
-        keys = points.names if points.of_joints else points.keypoints
+        make, keys = (recipe_of_point, points.keypoints) if points.joints is None else (recipe_of_joint, points.joints)
         recipes = [rows.get(point) or make(key, data) for point, key in zip(points.keypoints, keys, strict=True)]
         if not any(recipes):
             raise ValueError(

@@ -18,33 +18,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from drawing import rasterise
-from physique.bodymodel import BodyModel, load_body_model, load_motion, open_body, save_animation, segment_scale_model
-from physique.fitting import Solution, fit_joints
+from mocap import Clip, fit_clip, read_clips
+from physique.bodymodel import BodyModel, load_body_model, open_body, save_animation, segment_scale_model
+from physique.fitting import Solution
 from physique.geometry import vertex_normals
-from torch import Tensor
 
-# The joint of SMPL's skeleton that each captured point is nearest to, and how much to trust that they are the same.
-# In Acclaim files a bone's name stands for its end, in BVH files a joint's name for itself.
-SIDED = {
-    "hip": ("{a}hipjoint", "{A}Hip"),
-    "knee": ("{a}femur", "{A}Knee"),
-    "ankle": ("{a}tibia", "{A}Ankle"),
-    "foot": ("{a}foot", "{A}Toe"),
-    "shoulder": ("{a}clavicle", "{A}Shoulder"),
-    "elbow": ("{a}humerus", "{A}Elbow"),
-    "wrist": ("{a}radius", "{A}Wrist"),
-}
-MIDDLE = {
-    "pelvis": ("root", "Hips"),
-    "spine1": ("lowerback",),
-    "spine2": ("upperback", "Chest"),
-    "spine3": ("thorax", "Chest2"),
-    "neck": ("lowerneck", "Neck"),
-    "head": ("upperneck", "Head"),
-}
-SPINE_WEIGHT = 0.3  # definitions differ most along the spine
-LEAST_JOINTS = 10
-SHOWN, PIXELS = 8, 420
+SHOWN, PIXELS, DPI = 8, 420, 110
 CAPTURED = "#e8590c"
 
 
@@ -55,12 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         data = open_body(options.detail) if options.model is None else load_body_model(options.model)
         model = BodyModel(segment_scale_model(data) if options.scales else data)
-        clips = read_clips(options.motion, options.fps, options.unit)
+        clips = read_clips(options.motion, fps=options.fps, unit=options.unit)
         if options.clip is not None and options.clip not in clips:
             raise ValueError(f"--clip: expected one of {', '.join(clips)}, got {options.clip}; check the name")
-        for name, (joints, names, fps) in clips.items():
+        for name, clip in clips.items():
             if options.clip in (None, name):
-                convert(name, joints, names, fps, model, options.out)
+                convert(name, clip, model, options.out)
     except (OSError, ValueError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -81,83 +60,55 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def read_clips(path: Path, fps: float, unit: float | None) -> dict[str, tuple[Tensor, list[str], float]]:
-    """Return by name: joints (T, N, 3) in metres, what they are called, and the rate."""
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            names = [str(name) for name in file["joint_names"]] if "joint_names" in file else []
-            clips = {key[5:]: torch.tensor(file[key]).float() for key in file.files if key.startswith("clip_")}
-        if not names or not clips:
-            raise ValueError(f"{path}: expected arrays joint_names and clip_<name>, got neither; see the usage")
-        return {name: (joints, names, fps) for name, joints in clips.items()}
-    motion = load_motion(path, unit=unit)
-    if motion.fps > fps:
-        motion = motion.resample(fps)
-    return {path.stem: (motion.joints.float(), list(motion.skeleton.names), float(motion.fps))}
-
-
-def convert(name: str, joints: Tensor, names: list[str], fps: float, model: BodyModel, folder: Path) -> None:
+def convert(name: str, clip: Clip, model: BodyModel, folder: Path) -> None:
     """Fit one clip, write the three files and print a line."""
-    columns, ids, weights = match(names, model)
-    target = joints[:, columns]
-    solution = fit_joints(model, target, joint_ids=ids, weights=weights, sequence=True)
-    save_animation(folder / f"{name}.glb", model, solution.params, fps=fps)
+    solution = fit_clip(model, clip)
+    save_animation(folder / f"{name}.glb", model, solution.params, fps=clip.fps)
     np.savez(
         folder / f"{name}.npz",
-        fps=fps,
+        fps=clip.fps,
         residuals=solution.residuals.numpy(),
         status=solution.status.numpy(),
         **{key: value.numpy() for key, value in solution.params.items()},
     )
-    draw(folder / f"{name}.png", name, model, solution, target, fps)
+    draw(folder / f"{name}.png", name, model, solution, clip)
+    count = int((~solution.residuals[0].isnan()).sum())
     error = 1000 * solution.residuals.nanmean().item()
-    print(f"{name}: {len(joints)} frames, {len(ids)} joints, {error:.1f} mm off on average")
+    print(f"{name}: {len(clip.joints)} frames, {count} joints, {error:.1f} mm off on average")
 
 
-def match(names: list[str], model: BodyModel) -> tuple[list[int], Tensor, Tensor]:
-    """Return the captured points that have a joint, the joints' ids, and weights."""
-    wanted = {joint: (given, 1.0 if joint == "pelvis" else SPINE_WEIGHT) for joint, given in MIDDLE.items()}
-    for joint, given in SIDED.items():
-        for side in ("left", "right"):
-            sided = tuple(text.format(a=side[0], A=side.capitalize()) for text in given)
-            wanted[f"{side}_{joint}"] = (sided, 1.0)
-    found = [
-        (names.index(given), model.skeleton.index(joint), weight)
-        for joint, (options, weight) in wanted.items()
-        for given in [next((option for option in options if option in names), None)]
-        if given is not None
-    ]
-    if len(found) < LEAST_JOINTS:
-        raise ValueError(
-            f"joint names: expected those of CMU's Acclaim or BVH files, got {', '.join(names[:6])}, ...; "
-            "extend the tables SIDED and MIDDLE"
-        )
-    columns, ids, weights = zip(*found, strict=True)
-    return list(columns), torch.tensor(ids), torch.tensor(weights)
-
-
-def draw(path: Path, name: str, model: BodyModel, solution: Solution, target: Tensor, fps: float) -> None:
+def draw(path: Path, name: str, model: BodyModel, solution: Solution, clip: Clip) -> None:
     """Write a row of frames, seen along the z axis of the capture, with the captured points."""
-    frames = torch.linspace(0, len(target) - 1, min(SHOWN, len(target))).round().long()
+    length = len(clip.joints)
+    frames = torch.linspace(0, length - 1, min(SHOWN, length)).round().long()
     with torch.no_grad():
         vertices = model(**{key: value[frames] for key, value in solution.params.items()}).vertices
-    points = target[frames]
+    points = clip.joints[frames][:, clip.weights > 0]
     middle = vertices.mean(1, keepdim=True)
     down = vertices.new_tensor([1.0, -1.0, -1.0])  # y up to y down, z to the viewer to z away
     bodies, dots = (vertices - middle) * down, (points - middle) * down
-    extent = 1.05 * bodies[..., :2].abs().amax((0, 1))
-    scale = PIXELS / (2 * extent[1])
-    width = int(2 * extent[0] * scale) + 1
+    half = 1.05 * bodies[..., :2].abs().amax(1)  # of each frame: (frames, 2)
+    half[:, 1] = half[:, 1].max()
+    scale = PIXELS / (2 * half[0, 1])
+    widths = [int(width) + 1 for width in (2 * scale * half[:, 0]).tolist()]
     faces = model.faces
-    size = (len(frames) * width / 110, PIXELS / 110 + 0.4)
-    figure, axes = plt.subplots(1, len(frames), squeeze=False, dpi=110, figsize=size, layout="constrained")
-    for axis, frame, body, dot in zip(axes[0], frames.tolist(), bodies, dots, strict=True):
-        placed = body * scale + scale * torch.tensor([extent[0], extent[1], 0.0])
+    figure, axes = plt.subplots(
+        1,
+        len(frames),
+        squeeze=False,
+        dpi=DPI,
+        figsize=(sum(widths) / DPI + 0.1 * len(frames), PIXELS / DPI + 0.5),
+        width_ratios=widths,
+        layout="constrained",
+    )
+    for axis, frame, width, corner, body, dot in zip(axes[0], frames.tolist(), widths, half, bodies, dots, strict=True):
+        placed = (body + torch.cat((corner, corner.new_zeros(1)))) * scale
         normals = vertex_normals(body, faces)
         axis.imshow(rasterise(placed.numpy(), normals.numpy(), faces.numpy(), width, PIXELS))
-        dot = (dot[:, :2] + extent) * scale
-        axis.scatter(*dot.T.numpy(), s=9, color=CAPTURED, edgecolors="white", linewidths=0.4)
-        axis.set_title(f"{frame / fps:.2f} s", fontsize=9)
+        axis.scatter(
+            *((dot[:, :2] + corner) * scale).T.numpy(), s=14, color=CAPTURED, edgecolors="white", linewidths=0.5
+        )
+        axis.set_title(f"{frame / clip.fps:.2f} s", fontsize=9)
         axis.axis("off")
     figure.suptitle(f"{name}: fitted body, captured joints in orange", fontsize=10)
     figure.savefig(path)

@@ -2,7 +2,7 @@
 
 The built-in body takes poses of motion capture; a made detector sees some points of its surface, with noise, exchanged
 hands and feet, and gross outliers. Writes DIR/before.png (the T-pose that the registration starts from), DIR/after.png
-and DIR/bodies.glb. Needs `pip install "physique[viz,io]"` and hypothesis.
+and DIR/bodies.glb. Needs `pip install "physique[viz,io]"`.
 """
 
 from __future__ import annotations

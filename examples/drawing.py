@@ -22,6 +22,7 @@ SAMPLES = 2  # a pixel, in x and in y
 DPI = 110
 MARGIN = 0.05
 SHAPE = 0.62  # width over height of a view
+MANY = 60  # points are drawn smaller from here on
 DETECTED, FITTED = "#e8590c", "#1864ab"
 
 
@@ -172,8 +173,7 @@ def _draw_person(axes: Sequence[Axes], person: Person, faces: np.ndarray, pixels
     quarter = np.array([[0.0, 0.0, sign], [0.0, 1.0, 0.0], [-sign, 0.0, 0.0]])
     turned, turned_normals = person.vertices @ quarter.T, person.normals @ quarter.T
     seen = person.keypoints[person.seen]
-    framed = np.concatenate([person.vertices[:, :2], seen])
-    middle, width, height = _frame(framed)
+    middle, width, height = _frame(_without_outliers(person.vertices[:, :2], seen))
     side_middle, side_width, side_height = _frame(turned[:, :2])
     height = (1 + 2 * MARGIN) * max(height, side_height, max(width, side_width) / SHAPE)
     if person.image is not None:
@@ -184,9 +184,16 @@ def _draw_person(axes: Sequence[Axes], person: Person, faces: np.ndarray, pixels
         front.plot(*person.fitted[[a, b]].T, color=FITTED, linewidth=1.8, solid_capstyle="round", zorder=3)
     front.plot([], [], color=FITTED, linewidth=1.8, label="fitted skeleton, projected")
     style = {"color": DETECTED, "edgecolors": "white", "linewidths": 0.8, "zorder": 4}
-    front.scatter(*seen.T, s=26, label=detected, **style)
+    front.scatter(*seen.T, s=26 if len(seen) < MANY else 11, label=detected, **style)
     front.set_title(person.title, fontsize=11, loc="left")
     side.set_title("\nfrom the side", fontsize=11, loc="left", color="0.35")
+
+
+def _without_outliers(vertices: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return vertices (V, 2) and those of the points (N, 2) that are on or around the person."""
+    middle, width, height = _frame(vertices)
+    around = np.abs(points - middle) <= 0.5 * np.array([width, height]) + 0.25 * max(width, height)
+    return np.concatenate([vertices, points[around.all(axis=1)]])
 
 
 def _frame(points: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from physique.bodymodel import BodyModel, KeypointRegressor, default_joint_limits, load_motion
+from mocap import Clip, fit_clip, read_clips, read_positions
+from physique.bodymodel import BodyModel, KeypointRegressor, load_motion
 from physique.cameras import WeakPerspectiveCamera
-from physique.fitting import Correspondences, minimise
-from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle, procrustes
-from physique.losses import joint_limit_loss, joint_loss
+from physique.fitting import Correspondences
+from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from physique.testing.correspondences import synthetic_correspondences
 from torch import Tensor
 
 SIZE = 224.0
 NOISE = 3.0
 KEYPOINTS = "lsp14"
-# A CMU bone's name stands for its end. The spines are divided differently: they are pulled on less.
-CMU = {
-    "pelvis": "root",
-    **{
-        f"{side}_{joint}": side[0] + bone
-        for side in ("left", "right")
-        for joint, bone in (
-            ("hip", "hipjoint"),
-            ("knee", "femur"),
-            ("ankle", "tibia"),
-            ("foot", "foot"),
-            ("shoulder", "clavicle"),
-            ("elbow", "humerus"),
-            ("wrist", "radius"),
-        )
-    },
-    "spine1": "lowerback",
-    "spine2": "upperback",
-    "spine3": "thorax",
-    "neck": "lowerneck",
-    "head": "upperneck",
-}
-SPINE_WEIGHT = 0.1
 
 
 class Scene(NamedTuple):
@@ -67,8 +42,7 @@ def read_poses(model: BodyModel, path: str | Path, count: int, seed: int = 0) ->
 
     Args:
         model: gets the poses.
-        path: AMASS .npz, .amc or .bvh with CMU's joint names; or an .npz of CMU joint positions: `joint_names`, and
-            (T, J, 3) a clip, at 30 frames a second.
+        path: AMASS .npz, or motion capture that `mocap.read_clips` reads.
         count: how many; 0 or less and more than there are frames is refused.
         seed: decides where in each stretch of the frames.
 
@@ -76,73 +50,21 @@ def read_poses(model: BodyModel, path: str | Path, count: int, seed: int = 0) ->
         ValueError: a file of another kind, or with other joints.
         OSError: it cannot be read.
     """
-    poses, joints, names = None, None, ()
-    clips = _clips(Path(path))
-    if clips is not None:
-        joints, names = clips
-        total = len(joints)
+    path = Path(path)
+    clips: list[Clip] = []
+    if path.suffix == ".npz" and read_positions(path) is None:
+        frames = load_motion(path).arguments("smpl", num_betas=0)["body_pose"]
     else:
-        motion = load_motion(path)
-        total, names = len(motion), motion.skeleton.names
-        if motion.family is not None:
-            poses = motion.arguments("smpl", num_betas=0)["body_pose"]
-        else:
-            joints = motion.joints
+        clips = list(read_clips(path).values())
+        frames = torch.cat([clip.joints for clip in clips])
+    total = len(frames)
     if not 0 < count <= total:
         raise ValueError(f"--people: expected 1 to {total}, the frames of {path}, got {count}; ask for as many")
     place = torch.rand(count, generator=torch.Generator().manual_seed(seed))
-    chosen = ((torch.arange(count) + place) * total / count).long().clamp(max=total - 1)
-    if poses is not None:
-        return poses[chosen].to(model.v_template)
-    assert joints is not None
-    missing = sorted(set(CMU.values()) - set(names))
-    if missing:
-        raise ValueError(
-            f"{path}: expected CMU's joint names, got none of {', '.join(missing)}; use an AMASS or .amc file"
-        )
-    return _pose_bodies(model, joints[chosen][:, [names.index(bone) for bone in CMU.values()]].to(model.v_template))
-
-
-def _clips(path: Path) -> tuple[Tensor, tuple[str, ...]] | None:
-    """Return joints (T, J, 3) of all clips and their names; None when the file is not one of joint positions."""
-    if path.suffix != ".npz":
-        return None
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-            if "joint_names" not in saved:
-                return None
-            names = tuple(str(name) for name in saved["joint_names"])
-            clips = [saved[key] for key in saved.files if key.startswith("clip_")]
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: expected an .npz of arrays, got one that cannot be read; check the file") from error
-    if not clips or any(clip.ndim != 3 or clip.shape[1:] != (len(names), 3) for clip in clips):
-        raise ValueError(f"{path}: expected clips (T, {len(names)}, 3), got other arrays; name them clip_...")
-    return torch.from_numpy(np.concatenate(clips)), names
-
-
-def _pose_bodies(model: BodyModel, target: Tensor) -> Tensor:
-    """Return the body poses (B, 23, 3) that bring the joints of `CMU` to positions (B, N, 3), by Adam."""
-    ids = [model.skeleton.index(name) for name in CMU]
-    weight = target.new_tensor([SPINE_WEIGHT if "spine" in name else 1.0 for name in CMU])
-    rest = model.joints()[ids]
-    trunk = [list(CMU).index(name) for name in ("left_hip", "right_hip", "neck", "left_shoulder", "right_shoulder")]
-    turn = procrustes(rest[trunk].expand(len(target), -1, -1), target[:, trunk], scale=False).rotation
-    limits = default_joint_limits(23, dtype=target.dtype)
-
-    def energy(unknowns: dict[str, Any]) -> Tensor:
-        found = model.joints(**unknowns)[:, ids]
-        data = joint_loss(found, target, weight)
-        outside = joint_limit_loss(unknowns["body_pose"], limits)
-        return data + 0.01 * outside + 1e-4 * unknowns["body_pose"].square().sum((-2, -1))
-
-    start = {
-        "global_orient": matrix_to_axis_angle(turn),
-        "body_pose": target.new_zeros(len(target), 23, 3),
-        "betas": target.new_zeros(len(target), model.data.count("betas")),
-        "transl": target[:, 0] - model.joints()[0],
-    }
-    rates = {"global_orient": 0.03, "body_pose": 0.05, "betas": 0.05, "transl": 0.02}
-    return minimise(energy, start, steps=200, lr=rates).params["body_pose"]
+    chosen = frames[((torch.arange(count) + place) * total / count).long().clamp(max=total - 1)].to(model.v_template)
+    if not clips:
+        return chosen
+    return fit_clip(model, clips[0]._replace(joints=chosen), sequence=False).params["body_pose"]
 
 
 def make_scene(

@@ -71,29 +71,19 @@ def flipped_rotations(
 
 
 def choose_by_limb(
-    candidates: Float[Tensor, "flips *batch J 3"],
-    cost: Float[Tensor, "flips *batch Lplus1"],
-    limbs: Limbs,
+    candidates: Float[Tensor, "flips *batch J 3"], cost: Float[Tensor, "flips *batch L"], owner: Int[Tensor, " J"]
 ) -> Float[Tensor, "*batch J 3"]:
     """Return for each limb the candidate of lowest cost; trunk and head are those of the first.
 
     Args:
         candidates: axis-angle vectors of the joints, per flip.
-        cost: per flip and limb; the last column, the trunk's, is not read.
-        limbs: which joints belong together.
+        cost: per flip and limb.
+        owner: the limb that each joint belongs to; L for the trunk and the head.
     """
-    best = cost[..., :-1].argmin(0)
+    best = cost.argmin(0)
     best = torch.cat((best, torch.zeros_like(best[..., :1])), dim=-1)
-    index = best[..., limbs.of_joint].unsqueeze(-1).expand(candidates.shape[1:])
+    index = best[..., owner].unsqueeze(-1).expand(candidates.shape[1:])
     return candidates.gather(0, index.unsqueeze(0)).squeeze(0)
-
-
-def sum_by_limb(
-    values: Float[Tensor, "*batch N"], owner: Int[Tensor, "*#batch N"], limbs: Limbs
-) -> Float[Tensor, "*batch Lplus1"]:
-    """Return the sum of the values that belong to each limb, the trunk last."""
-    totals = values.new_zeros(*values.shape[:-1], len(limbs.chains) + 1)
-    return totals.scatter_add(-1, owner.expand(values.shape), values)
 
 
 def _swing_to_mirror(direction: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +21,7 @@ from .least_squares import least_squares
 from .solution import Solution
 
 # A fit has settled when a step lowers its energy by less than this share: joints then move by far less than noise.
-TOLERANCE = 1e-4
+TOLERANCE = 3e-4
 
 
 def fit_joints(
@@ -86,8 +86,8 @@ def fit_joints(
         raise ValueError("joint_ids: expected no keypoint set beside it, got both; say once what the points are")
     if regressor is None and keypoint_set is not None:
         regressor = KeypointRegressor(keypoint_set, model.data, dtype=model.dtype, device=model.device)
-    ids, index = _read_points(model, joint_ids, regressor)
-    count = len(ids) if regressor is None else len(regressor.names)
+    count = _count(model, joint_ids, regressor)
+    points = _read_points(model, joint_ids, regressor)
     batch = expect_shape("joints", joints, count, 3, advice="give joint_ids= or keypoint_set= to say which they are")
     if sequence and not batch:
         raise ValueError("joints: expected (*batch, T, N, 3) with sequence=True, got no time dimension; add one")
@@ -98,23 +98,24 @@ def fit_joints(
         weight = weights.detach().to(target).expand(*batch, count).reshape(weight.shape)
     if regressor is not None:
         weight = torch.where(regressor.valid, weight, 0)
+    target, weight = target[:, points.columns], weight[:, points.columns]
     seen = weight > 0
     target = torch.where(seen.unsqueeze(-1), target, 0)
     # A body of which nothing is seen cannot be fitted: not a number from the start.
     target = torch.where(seen.any(-1)[:, None, None], target, torch.nan)
     terms = terms or JointWeights()
     with torch.no_grad():
-        energy = joint_energy(model, regressor, ids, shape_arguments(model), limits, terms)
+        energy = joint_energy(model, points.regressor, points.joint_ids, shape_arguments(model), limits, terms)
         data = {"target": target, "trust": weight.clamp(min=0).sqrt() / terms.noise}
         frames = (batch[:-1].numel(), batch[-1]) if sequence and batch.numel() else None
-        start = _start(energy, repeated(energy.mean, len(target)), target, weight, index)
+        start = _start(energy, repeated(energy.mean, len(target)), target, weight, points.stand_ins)
         if init is not None:
             start = resumed(init, start, batch)
         fixed: dict[str, Tensor] = {}
         if frames is not None:
             fixed = shared_shape(energy, start, data, frames)
             if init is None:
-                start = _start(energy, fixed, target, weight, index)
+                start = _start(energy, fixed, target, weight, points.stand_ins)
         solved = least_squares(
             energy.residuals,
             {name: value for name, value in start.items() if name not in fixed},
@@ -132,31 +133,66 @@ def fit_joints(
             loss = energy.residuals(params, data).square().sum(-1)
             solved = solved._replace(loss=loss)
         distances = (energy.points(params) - target).norm(dim=-1)
-    solution = reported(solved, params, torch.where(seen, distances, torch.nan), batch)
+        residuals = distances.new_full((len(distances), count), torch.nan)
+        residuals[:, points.columns] = torch.where(seen, distances, torch.nan)
+    solution = reported(solved, params, residuals, batch)
     return solution.check() if throw else solution
 
 
-def _read_points(
-    model: BodyModel, joint_ids: Tensor | None, regressor: KeypointRegressor | None
-) -> tuple[Tensor, list[int | None]]:
-    """Return the joints that are fitted, and for each joint of the model the point that stands for it, or None."""
-    names = model.skeleton.names
+class _Points(NamedTuple):
+    """Which of the given points are fitted, and how the body makes them.
+
+    Attributes:
+        columns: (N,) those that are fitted; where they are joints, those that the body has.
+        regressor: makes them, or None: they are joints.
+        joint_ids: (N,) the joints; without meaning beside a regressor.
+        stand_ins: for each joint of the model the column that stands for it, or None.
+    """
+
+    columns: Tensor
+    regressor: KeypointRegressor | None
+    joint_ids: Tensor
+    stand_ins: list[int | None]
+
+    @classmethod
+    def of_joints(cls, model: BodyModel, columns: Tensor, joint_ids: Tensor) -> _Points:
+        index: list[int | None] = [None] * model.data.num_joints
+        for column, joint in enumerate(joint_ids.tolist()):
+            index[joint] = column
+        return cls(columns, None, joint_ids, index)
+
+
+def _count(model: BodyModel, joint_ids: Tensor | None, regressor: KeypointRegressor | None) -> int:
+    """Return how many points are to be given."""
     if regressor is not None:
+        return len(regressor.names)
+    return model.data.num_joints if joint_ids is None else len(joint_ids)
+
+
+def _read_points(model: BodyModel, joint_ids: Tensor | None, regressor: KeypointRegressor | None) -> _Points:
+    every = torch.arange(model.data.num_joints, device=model.device)
+    if regressor is not None:
+        columns = regressor.valid.nonzero().squeeze(-1)
+        if regressor.keypoint_set.joints is not None and not len(regressor.vertex_ids):
+            return _Points.of_joints(model, columns, regressor.joint_weights[columns].argmax(-1))
         alias = {"mid_hip": "pelvis"}
-        points = {alias.get(name, name): i for i, name in enumerate(regressor.names) if regressor.valid[i]}
-        return torch.arange(len(names), device=model.device), [points.get(name) for name in names]
+        names = {alias.get(name, name): i for i, name in enumerate(regressor.names) if regressor.valid[i]}
+        return _Points(
+            torch.arange(len(regressor.names), device=model.device),
+            regressor,
+            every,
+            [names.get(name) for name in model.skeleton.names],
+        )
     if joint_ids is None:
-        return torch.arange(len(names), device=model.device), list(range(len(names)))
-    listed = joint_ids.tolist()
+        return _Points.of_joints(model, every, every)
+    listed, names = joint_ids.tolist(), model.skeleton.names
     if not listed or min(listed) < 0 or max(listed) >= len(names) or len(set(listed)) < len(listed):
         raise ValueError(
             f"joint_ids: expected distinct ids from 0 to {len(names) - 1}, got {listed}; "
             "list the model's joint for each of the points"
         )
-    index: list[int | None] = [None] * len(names)
-    for point, joint in enumerate(listed):
-        index[joint] = point
-    return joint_ids.to(model.device), index
+    chosen = joint_ids.to(model.device)
+    return _Points.of_joints(model, torch.arange(len(listed), device=model.device), chosen)
 
 
 def _start(

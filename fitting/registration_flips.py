@@ -1,4 +1,4 @@
-"""Try the mirrored limbs of a registration, and keep for each limb what its own points prefer."""
+"""Try the mirrored limbs of a registration, and keep for each limb what the energy prefers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from ..geometry import axis_angle_to_matrix, gram_schmidt, matrix_to_axis_angle
-from ..losses import penalise_length
-from .depth_flips import FLIPS, choose_by_limb, flipped_rotations, limbs_of, sum_by_limb
+from .depth_flips import FLIPS, choose_by_limb, flipped_rotations, limbs_of
 from .registration_problem import Problem
-from .registration_terms import ERROR_UNIT, Registration, depth_errors
 from .solution import Solution
 
 
@@ -38,49 +36,33 @@ def try_depth_flips(
     poses = matrix_to_axis_angle(flipped_rotations(local, rest, skeleton, limbs)[:, :, 1 : count + 1])
     starts = {name: value.expand(len(FLIPS), *value.shape) for name, value in unknowns.items()}
     starts["body_pose"] = torch.cat((unknowns["body_pose"].unsqueeze(0), poses[1:]))
-    settled = settle(starts)
-    cost = _cost_by_limb(problem, problem.body(settled.params, outlier))
-    of_body = limbs._replace(of_joint=limbs.of_joint[1 : count + 1])
-    merged = {name: value[:1] for name, value in settled.params.items()}
-    merged["body_pose"] = choose_by_limb(settled.params["body_pose"], cost, of_body).unsqueeze(0)
-    candidates = {name: torch.cat((merged[name], settled.params[name])) for name in merged}
+    settled = settle(starts).params
+    owner = limbs.of_joint[1 : count + 1]
+    mixed = _choose_limbs(problem, settled, owner, len(limbs.chains), outlier)
+    candidates = {name: torch.cat((mixed[name], settled[name])) for name in mixed}
     best = problem.energy(candidates, 0.0, outlier).nan_to_num(torch.inf).argmin(0)
     samples = torch.arange(len(best), device=best.device)
     return {name: value[best, samples] for name, value in candidates.items()}
 
 
-def _cost_by_limb(problem: Problem, body: Registration) -> Tensor:
-    """Return what the points, keypoints, depths, limits and resting pose of each limb cost, (*S, B, limbs + 1)."""
-    model, seen = problem.model, problem.seen
-    limbs = limbs_of(model.skeleton, body.joints.device)
+def _choose_limbs(
+    problem: Problem, settled: dict[str, Tensor], owner: Tensor, count: int, outlier: float
+) -> dict[str, Tensor]:
+    """Return the unflipped unknowns (1, B, ...) with each limb as it lowers the energy most, all terms counted.
 
-    def robust(error: Tensor, weight: Tensor) -> Tensor:
-        return weight * penalise_length(error, "geman_mcclure", body.outlier) / ERROR_UNIT**2
-
-    of_vertex = limbs.of_joint[model.lbs_weights.argmax(-1)]
-    of_joint = limbs.of_joint[1 : body.body_pose.shape[-2] + 1]
-    deviation = body.body_pose - body.relaxed.body_pose
-    outside = (body.limits.lower - body.body_pose).relu() + (body.body_pose - body.limits.upper).relu()
-    costs = [
-        ("dense", robust(body.projected - body.pixels, body.weight), of_vertex[model.faces[seen.faces][..., 0]]),
-        ("joint_limits", outside.square().sum(-1), of_joint),
-        ("joint_angles", body.relaxed.stiffness.squeeze(-1) * deviation.square().sum(-1), of_joint),
-    ]
-    if problem.regressor is not None:
-        of_keypoint = _limb_of_keypoint(problem, limbs.of_joint)
-        error = body.projected_keypoints - body.target_keypoints
-        costs.append(("keypoints", robust(error, body.confidence), of_keypoint))
-        costs.append(("depths", depth_errors(body), of_keypoint))
-    weights = {name: term.weight for name, term in problem.terms.items()}
-    return sum(
-        (weights.get(name, 0.0) * sum_by_limb(values, owner, limbs) for name, values, owner in costs),
-        start=body.joints.new_zeros(()),
-    )
-
-
-def _limb_of_keypoint(problem: Problem, of_joint: Tensor) -> Tensor:
-    """Return (K,) the limb of the joint that moves each keypoint most."""
-    regressor = problem.regressor
-    assert regressor is not None
-    of_vertices = problem.model.lbs_weights[regressor.vertex_ids]
-    return of_joint[(regressor.joint_weights + regressor.vertex_weights @ of_vertices).argmax(-1)]
+    Args:
+        problem: the registration.
+        settled: unknowns (4, B, ...) of the flips.
+        owner: (n,) which limb each joint of body_pose belongs to; `count` for the trunk and the head.
+        count: of the limbs.
+        outlier: error at which a point's pull fades.
+    """
+    flips, poses = len(FLIPS), settled["body_pose"]
+    own = torch.arange(count, device=owner.device).unsqueeze(-1) == owner
+    alone = torch.where(own[:, None, None, :, None], poses, poses[0])
+    tried = {name: value[:1].expand(count * flips, *value.shape[1:]) for name, value in settled.items()}
+    tried["body_pose"] = alone.flatten(0, 1)
+    cost = problem.energy(tried, 0.0, outlier).unflatten(0, (count, flips)).nan_to_num(torch.inf)
+    return {name: value[:1] for name, value in settled.items()} | {
+        "body_pose": choose_by_limb(poses, cost.movedim(0, -1), owner).unsqueeze(0)
+    }

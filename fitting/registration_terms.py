@@ -133,16 +133,11 @@ def keypoints(body: Registration) -> Tensor:
 
 
 def depths(body: Registration) -> Tensor:
-    """Return the squared errors of the keypoints' depths relative to their mean, summed."""
-    return depth_errors(body).sum(-1)
-
-
-def depth_errors(body: Registration) -> Tensor:
-    """Return the squared error (*B, K) of each keypoint's depth, relative to the mean of those that are known."""
+    """Return the squared errors of the keypoints' depths relative to the mean of those that are known, summed."""
     known = ~body.depths.isnan()
     error = torch.where(known, body.keypoints[..., 2] - torch.where(known, body.depths, 0), 0)
     mean = error.sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp(min=1)
-    return torch.where(known, error - mean, 0).square() / DEPTH_UNIT**2
+    return torch.where(known, error - mean, 0).square().sum(-1) / DEPTH_UNIT**2
 
 
 def scale_smoothness(body: Registration) -> Tensor:

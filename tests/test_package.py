@@ -48,10 +48,10 @@ def test_importing_physique_alone_is_light():
 
 
 def test_optional_and_heavy_packages_wait_until_needed():
-    """Only `physique.testing` needs an optional package from the start: hypothesis."""
+    """Only the strategies of `physique.testing` need one, hypothesis, and they are imported when first asked for."""
     optional = {"matplotlib", "tqdm", "trimesh", "smplx", "hypothesis", "beartype", "pytest"}
     heavy = {"scipy.optimize", "scipy.stats", "scipy.spatial", "scipy.signal"}
-    names = ", ".join(f"physique.{package}" for package in PACKAGES if package != "testing")
+    names = ", ".join(f"physique.{package}" for package in PACKAGES)
     assert not (optional | heavy) & modules_loaded_by(f"import {names}", after="import torch")
 
 
@@ -82,6 +82,9 @@ def imported_package(node, depth):
 def test_init_lists_public_names_and_nothing_else(package):
     body = ast.parse((ROOT / package / "__init__.py").read_text()).body
     assert isinstance(body[0], ast.Expr), "one docstring line first"
+    if package == "testing":  # strategies need an optional package, so they are imported when first asked for
+        assert any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in body)
+        body = [body[0], *(node for node in body if isinstance(node, ast.ImportFrom) and node.level)]
     for node in body[1:]:
         assert isinstance(node, ast.ImportFrom) and node.level == 1
         assert all(alias.asname == alias.name for alias in node.names), "public names read `X as X`"

@@ -24,6 +24,8 @@ def test_published_tables_come_out():
     assert indices("openpose25", "openpose18") == [*range(8), *range(9, 19)]
     hand = [0, 13, 14, 15, None, 1, 2, 3, None, 4, 5, 6, None, 10, 11, 12, None, 7, 8, 9, None]
     assert indices("mano16", "hand21") == hand
+    smpl = [0, 1, 6, 11, 2, 7, 12, 3, 8, 13, 4, 9, 14, None, None, 15, 17, 24, 18, 25, 19, 26, None, None]
+    assert indices("cmu31", "smpl24") == smpl
 
 
 def test_midpoints_are_those_of_their_definition():

@@ -99,8 +99,6 @@ def test_masks_become_one_image_of_coarse_parts(tmp_path):
         {"dp_I": [1, 2, [3]]},
         {"dp_U": ...},
         {"dp_V": [0.1, None, 0.2]},
-        {"dp_x": [0, 0, float("nan")]},
-        {"dp_y": [0, 0, float("inf")]},
         {"dp_y": [0, 0, 10**400]},
         {"bbox": ...},
         {"bbox": [0, 0, 1]},
@@ -120,7 +118,18 @@ def test_damaged_people_are_refused_with_file_and_annotation(change, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[" * 100_000, b"\xff\xfe\x00", b"3", b"null", b'{"annotations": 3}', b'{"people": []}', b'["a"]'],
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b"\xff\xfe\x00",
+        b"3",
+        b"null",
+        b'{"annotations": 3}',
+        b'{"people": []}',
+        b'["a"]',
+        b"[NaN]",
+    ],
 )
 def test_files_of_another_kind_are_refused_by_name(content, tmp_path):
     with pytest.raises(ValueError, match=r"people\.json: expected .+, got .+; .+"):
@@ -128,7 +137,7 @@ def test_files_of_another_kind_are_refused_by_name(content, tmp_path):
 
 
 def test_missing_files_and_folders_are_refused_by_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.json: expected a \.json file, got no file"):
+    with pytest.raises(FileNotFoundError, match=r"expected a \.json file, got .*none\.json, which does not exist"):
         load_densepose(tmp_path / "none.json")
     with pytest.raises(ValueError, match="expected a .json file, got a folder"):
         load_densepose(tmp_path)

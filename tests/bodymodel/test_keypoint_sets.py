@@ -3,14 +3,16 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from physique.bodymodel import KEYPOINT_SETS, keypoint_set
 
 SETS = sorted(KEYPOINT_SETS)
+JOINTS = ("first_joint", "second_joint", "third_joint")
 SIZES = {
     **{"coco17": 17, "coco_wholebody133": 133, "openpose15": 15, "openpose18": 18, "openpose25": 25, "openpose25b": 25},
     **{"h36m17": 17, "lsp14": 14, "mpii16": 16, "mpi_inf_3dhp28": 28, "hmr19": 19, "hand21": 21},
-    **{"smpl24": 24, "smplh52": 52, "smplx55": 55, "mano16": 16, "flame5": 5},
+    **{"mhr70": 70, "cmu31": 31, "smpl24": 24, "smplh52": 52, "smplx55": 55, "mano16": 16, "flame5": 5},
 }
 
 
@@ -24,7 +26,7 @@ def test_names_and_points_are_distinct(name):
     assert len(set(entry.names)) == len(set(entry.keypoints)) == len(entry.names) == len(entry.keypoints)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [name for name in SETS if name != "cmu31"])
 def test_the_flip_is_an_involution_that_exchanges_the_sides_by_name(name):
     entry = keypoint_set(name)
     assert [entry.flip[k] for k in entry.flip] == list(range(len(entry)))
@@ -47,6 +49,8 @@ def test_flips_are_the_published_permutations():
     assert keypoint_set("hmr19").flip == (5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13, 14, 16, 15, 18, 17)
     smpl = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)
     assert keypoint_set("smpl24").flip == smpl
+    cmu = keypoint_set("cmu31").flip
+    assert cmu == (0, *range(6, 11), *range(1, 6), *range(11, 17), *range(24, 31), *range(17, 24))
     face = keypoint_set("coco_wholebody133").flip[23:91]
     expected = (
         *range(16, -1, -1),
@@ -81,6 +85,26 @@ def test_openpose_sets_are_the_published_orders():
     assert keypoint_set("openpose25b").names[17:] == ("upper_neck", "head_top", *body25[19:])
 
 
+def test_the_hands_of_mhr_run_from_the_tips_to_the_knuckles_right_hand_first():
+    entry = keypoint_set("mhr70")
+    assert entry.names[:5] == keypoint_set("coco17").names[:5] and entry.names[13:15] == ("left_ankle", "right_ankle")
+    assert entry.names[21:25] == tuple(f"right_thumb_{part}" for part in ("tip", *JOINTS))
+    assert entry.keypoints[25:29] == ("right_index_tip", "right_index3", "right_index2", "right_index1")
+    assert (entry.names[41], entry.names[42], entry.names[62]) == ("right_wrist", "left_thumb_tip", "left_wrist")
+    assert entry.names[63:] == (
+        *("left_olecranon", "right_olecranon", "left_cubital_fossa", "right_cubital_fossa"),
+        *("left_acromion", "right_acromion", "neck"),
+    )
+
+
+def test_captured_bones_are_in_the_order_of_the_files(shared_data):
+    entry = keypoint_set("cmu31")
+    with np.load(shared_data / "mocap" / "cmu_joints_30fps.npz", allow_pickle=False) as file:
+        names, parents = file["joint_names"].tolist(), file["parents"].tolist()
+    assert list(entry.names) == names
+    assert set(entry.bones) == {(parent, bone) for bone, parent in enumerate(parents) if parent >= 0}
+
+
 def test_coco_sigmas_are_symmetric_and_one_a_keypoint():
     for name in ("coco17", "coco_wholebody133", "hand21"):
         entry = keypoint_set(name)
@@ -106,9 +130,10 @@ def test_the_documented_tables_are_those_of_the_code():
     documented = {
         name: [tuple(c.strip() for c in row.split("|")[1:4]) for row in rows.splitlines()] for name, rows in tables
     }
-    assert {name for name in SETS if not KEYPOINT_SETS[name].of_joints} - set(documented) == {
+    assert {name for name in SETS if KEYPOINT_SETS[name].joints is None} - set(documented) == {
         "coco_wholebody133",
         "lsp14",
+        "mhr70",
     }
     for name, rows in documented.items():
         entry = keypoint_set(name)

@@ -17,6 +17,12 @@ from physique.bodymodel import (
 )
 from physique.bodymodel.families import FAMILIES
 
+CMU_BONES = (
+    "root lhipjoint rhipjoint lfemur rfemur ltibia rtibia lfoot rfoot lowerback upperback thorax lowerneck upperneck "
+    "lclavicle rclavicle lhumerus rhumerus lradius rradius"
+)
+CMU_JOINTS = (0, 1, 2, 4, 5, 7, 8, 10, 11, 3, 6, 9, 12, 15, 16, 17, 18, 19, 20, 21)
+JOINT_SETS = {"smpl24": "smpl", "smplh52": "smplh", "smplx55": "smplx", "mano16": "mano", "flame5": "flame"}
 OPTIONS = [("smpl", "coco17"), ("smplx", "coco_wholebody133"), ("smplh", "openpose25"), ("mano", "hand21")]
 
 
@@ -51,14 +57,25 @@ def apply(regressor: KeypointRegressor, joints: torch.Tensor, vertices: torch.Te
     return regressor(joints, vertices[..., regressor.vertex_ids, :])
 
 
-@pytest.mark.parametrize("name", [n for n in KEYPOINT_SETS if KEYPOINT_SETS[n].of_joints])
+@pytest.mark.parametrize("name", list(JOINT_SETS))
 def test_joint_sets_are_the_models_own_joints(name):
-    family = {"smpl24": "smpl", "smplh52": "smplh", "smplx55": "smplx", "mano16": "mano", "flame5": "flame"}[name]
-    data = body(family)
+    data = body(JOINT_SETS[name])
     joints, vertices = posed(data, 2)
     regressor = KeypointRegressor(name, data)
     assert torch.equal(apply(regressor, joints, vertices), joints)
     assert regressor.vertex_ids.numel() == 0 and bool(regressor.valid.all())
+
+
+def test_captured_bones_end_at_the_models_joints_where_it_has_one():
+    data = body("smpl")
+    joints, vertices = posed(data, 2)
+    regressor = KeypointRegressor("cmu31", data)
+    points = apply(regressor, joints, vertices)
+    pairs = zip(CMU_BONES.split(), CMU_JOINTS, strict=True)
+    expected = {keypoint_set("cmu31").index(bone): joint for bone, joint in pairs}
+    assert torch.equal(points[:, list(expected)], joints[:, list(expected.values())])
+    assert regressor.valid.nonzero().flatten().tolist() == sorted(expected)
+    assert regressor.vertex_ids.numel() == 0
 
 
 def test_official_meshes_use_the_official_vertices():
@@ -334,7 +351,7 @@ def test_the_built_in_body_has_symmetric_points_in_the_right_places(name):
             assert point[0] > 0, f"{left} is on the subject's left"
     height = [at[p][1] for p in ("left_ankle", "left_knee", "left_shoulder", "head_top") if p in at]
     assert height == sorted(height)
-    if not regressor.keypoint_set.of_joints and name != "coco_wholebody133":
+    if regressor.keypoint_set.joints is None and name not in ("coco_wholebody133", "mhr70"):
         assert bool(regressor.valid.all()), "the built-in body has every point of the body"
 
 

@@ -16,8 +16,18 @@ EXAMPLE = ROOT / "examples" / "03_register_dense.py"
 QUICK = ("--detail", "low", "--people", "2", "--steps", "150")
 
 
+# As after `pip install "physique[viz,io]"`: what only the tests need is not there.
+WITHOUT_TEST_PACKAGES = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(["hypothesis", "pytest", "beartype", "smplx"]))
+sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def run(out, *arguments):
-    command = [sys.executable, str(EXAMPLE), "--out", str(out), *map(str, arguments)]
+    command = [sys.executable, "-c", WITHOUT_TEST_PACKAGES, EXAMPLE.as_posix(), "--out", str(out), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from physique.bodymodel import BodyModel, forward_kinematics, open_body
-from physique.fitting.depth_flips import FLIPS, Limbs, choose_by_limb, flipped_rotations, limbs_of, sum_by_limb
+from physique.fitting.depth_flips import FLIPS, choose_by_limb, flipped_rotations, limbs_of
 from physique.geometry import axis_angle_to_matrix
 from torch.testing import assert_close
 
@@ -116,23 +116,9 @@ def test_flips_of_one_sample_are_those_of_the_batch():
     assert_close(flipped_rotations(local[1, 2], rest[1, 2], SKELETON, LIMBS), together[:, 1, 2])
 
 
-def small_limbs():
-    """Two limbs and a trunk: joints 0 and 1, joint 2; joint 3."""
-    return Limbs(torch.zeros(2, 3, dtype=torch.int64), torch.tensor([0, 0, 1, 2]))
-
-
 def test_each_limb_takes_its_cheapest_candidate_and_the_trunk_the_first():
     candidates = torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 2, 4, 3)
-    cost = torch.ones(4, 2, 3)
+    cost = torch.ones(4, 2, 2)
     cost[2, 0, 0] = cost[3, 0, 1] = cost[1, 1, 1] = 0
-    cost[3, :, 2] = -5
-    chosen = choose_by_limb(candidates, cost, small_limbs())
+    chosen = choose_by_limb(candidates, cost, torch.tensor([0, 0, 1, 2]))
     assert chosen[..., 0].tolist() == [[2, 2, 3, 0], [0, 0, 1, 0]]
-
-
-def test_values_are_summed_over_the_points_of_each_limb():
-    values = torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0], [1.0, 1.0, 1.0, 1.0, 1.0]])
-    owner = torch.tensor([0, 2, 0, 1, 2])
-    assert sum_by_limb(values, owner, small_limbs()).tolist() == [[5, 8, 18], [2, 1, 2]]
-    per_sample = torch.stack((owner, torch.zeros_like(owner)))
-    assert sum_by_limb(values, per_sample, small_limbs()).tolist() == [[5, 8, 18], [5, 0, 0]]

@@ -1,6 +1,8 @@
 """Inverse kinematics: exact joints are reached, captured motion closely, and limits and neighbours are respected."""
 
-import numpy as np
+import importlib
+from pathlib import Path
+
 import pytest
 import torch
 from physique.bodymodel import (
@@ -19,12 +21,12 @@ from refusals import refuses
 
 F64 = torch.float64
 FREE = JointWeights(limits=0.0, pose=0.0, shape=0.0)
-CMU = (
-    *("root", "lhipjoint", "rhipjoint", "lfemur", "rfemur", "ltibia", "rtibia", "lfoot", "rfoot", "lowerback"),
-    *("upperback", "thorax", "lowerneck", "upperneck", "lclavicle", "rclavicle", "lhumerus", "rhumerus", "lradius"),
-    "rradius",
-)
-CMU_IDS = torch.tensor([0, 1, 2, 4, 5, 7, 8, 10, 11, 3, 6, 9, 12, 15, 16, 17, 18, 19, 20, 21])
+
+
+@pytest.fixture
+def mocap(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    return importlib.import_module("mocap")
 
 
 @pytest.fixture(scope="module")
@@ -258,17 +260,13 @@ def test_what_does_not_fit_is_refused(body):
 
 
 @pytest.mark.parametrize(("kind", "most"), [("betas", 0.025), ("segment_scale", 0.012)])
-def test_captured_motion_is_followed_closely_without_overextension(shared_data, kind, most):
-    clips = np.load(shared_data / "mocap" / "cmu_joints_30fps.npz")
-    names = clips["joint_names"].tolist()
-    columns = [names.index(name) for name in CMU]
-    frames = np.concatenate([clips[key][::15] for key in clips.files if key.startswith("clip_")])
-    joints = torch.tensor(frames[:, columns], dtype=torch.float32)
-    weights = torch.ones(20)
-    weights[[9, 10, 11, 12, 13]] = 0.3  # spines differ most
+def test_captured_motion_is_followed_closely_without_overextension(mocap, shared_data, kind, most):
+    clips = list(mocap.read_clips(shared_data / "mocap" / "cmu_joints_30fps.npz").values())
+    frames = clips[0]._replace(joints=torch.cat([clip.joints[::15] for clip in clips]))
     model = BodyModel(open_body("low") if kind == "betas" else segment_scale_model(open_body("low")))
-    solution = fit_joints(model, joints, joint_ids=CMU_IDS, weights=weights)
-    assert solution.residuals.mean() < most
+    solution = mocap.fit_clip(model, frames, sequence=False)
+    assert (~solution.residuals[0].isnan()).sum() == 20
+    assert solution.residuals.nanmean() < most
     pose = solution.params["body_pose"]
     over = torch.stack((-pose[:, 3, 0], -pose[:, 4, 0], pose[:, 17, 1], -pose[:, 18, 1]))
     assert over.max().rad2deg() < 10

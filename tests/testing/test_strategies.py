@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from hypothesis import find, given, settings
+from physique import testing
 from physique.bodymodel import Skeleton
 from physique.geometry import to_matrix
 from physique.testing import betas, body_models, cameras, poses, rotations, segment_scales
@@ -80,3 +81,9 @@ def test_body_models_pose(model, hand):
 def test_a_wrong_format_is_named():
     with refuses("rotation"):
         rotations(rotation="euler")
+
+
+def test_strategies_are_fetched_by_name_and_nothing_else_is():
+    assert {"rotations", "poses", "synthetic_correspondences"} <= set(dir(testing))
+    with pytest.raises(AttributeError, match="no attribute 'bones'"):
+        assert testing.bones
