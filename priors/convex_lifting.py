@@ -86,17 +86,19 @@ def convex_lift(
 ) -> ConvexLift:
     """Solve min over M, E, t of ½‖√w (W − E − Σᵢ Mᵢ Bᵢ − t 1ᵀ)‖² + λ Σᵢ ‖Mᵢ‖₂ + β Σ w |E| by ADMM.
 
-    The spectral norm is the convex hull of the scaled 2 × 3 matrices with orthonormal rows, so the problem is the
-    tightest convex one that holds every cᵢ R̄. Samples are independent: each adapts its own step and stops moving
-    once it has converged. The keypoints are normalised to unit root mean square inside, so λ and β do not depend on
-    the size of the image.
+    The matrices of spectral norm up to c are the convex hull of those with orthonormal rows of length c, so this is
+    the tightest convex problem that holds every cᵢ R̄. It is solved for keypoints of unit root mean square about their
+    middle, so λ and β do not depend on the size of the image. Samples are independent: each adapts its own step and
+    stops moving once it has converged.
 
     Args:
         keypoints: (*batch, K, 2) W, in any unit.
         basis: (A, K, 3) the atoms B.
-        confidence: (*batch, K) w ≥ 0; one when None. A keypoint with weight zero is not read and may be NaN.
-        sparsity: λ times the mean norm of an atom's points.
-        outlier_level: β, as a share of the root mean square of the keypoints; None leaves E at zero.
+        confidence: (*batch, K) w ≥ 0; one when None. A keypoint with weight zero is not read; one that is not finite
+            is as if it had none.
+        sparsity: λ over the mean norm of an atom.
+        outlier_level: β, beyond which a residual is taken to be an outlier, over the root mean square of the
+            keypoints; None leaves E at zero.
         iterations: how many steps are taken; there is no early exit, hence no wait for the device.
         tolerance: relative residual at which a sample stops.
 
@@ -111,15 +113,14 @@ def convex_lift(
         >>> found.matrices.square().sum((-2, -1)).argmax().item()
         1
     """
-    count = expect_shape("basis", basis, "K", 3)
+    expect_shape("basis", basis, "A", "K", 3)
     points = basis.shape[-2]
-    del count
     batches = {"keypoints": expect_shape("keypoints", keypoints, points, 2)}
     if confidence is None:
         confidence = keypoints.new_ones(points)
     batches["confidence"] = expect_shape("confidence", confidence, points)
     batch = broadcast_batches(batches)
-    weight = confidence.expand(*batch, points)
+    weight = torch.where(keypoints.isfinite().all(-1), confidence, 0).expand(*batch, points)
     seen = torch.where((weight > 0)[..., None], keypoints, 0)
     share = weight / torch.where(weight.sum(-1, keepdim=True) > 0, weight.sum(-1, keepdim=True), 1)
     middle = (share[..., None] * seen).sum(-2, keepdim=True)
@@ -168,10 +169,12 @@ def _admm(
     matrices, dual, outliers = blocks, blocks, torch.zeros_like(target)
     penalty = 1 / target.abs().mean((-2, -1)).clamp(min=1e-6)[..., None, None]
     residual = torch.full_like(penalty, torch.inf)
+    root, seen = root[..., None, :], root[..., None, :] > 0
     share = root.square() / root.square().sum(-1, keepdim=True).clamp(min=torch.finfo(root.dtype).tiny)
+    taken = outliers
     for _ in range(iterations):
         active = residual > tolerance
-        left = (target - outliers) @ design.mT + penalty * matrices + dual
+        left = (target - taken) @ design.mT + penalty * matrices + dual
         free = (left - (left @ turned / (values.clamp(min=0)[..., None, :] + penalty)) @ turned.mT) / penalty
         proposal = (free - dual / penalty).unflatten(-1, (-1, 3)).movedim(-2, -3)
         shrunk = spectral_prox(proposal, (level / penalty).squeeze(-1)).movedim(-3, -2).flatten(-2)
@@ -179,11 +182,12 @@ def _admm(
         primal = _norm(gap) / torch.maximum(_norm(free), _norm(shrunk)).clamp(min=1e-6)
         stepped = penalty * _norm(shrunk - matrices) / _norm(dual + penalty * gap).clamp(min=1e-6)
         if outlier_level is not None:
-            left_over = (target - free @ design) / torch.where(root > 0, root, 1)[..., None, :]
+            # The translation leaves out what the outliers are.
+            middle = (share * outliers).sum(-1, keepdim=True)
+            left_over = (target - free @ design) / torch.where(seen, root, 1) + middle
             soft = left_over.sign() * (left_over.abs() - outlier_level).clamp(min=0)
-            # Outliers are weighted and centred like the keypoints that they are taken from.
-            soft = (soft - (share[..., None, :] * soft).sum(-1, keepdim=True)) * root[..., None, :]
-            outliers = torch.where(active, soft, outliers)
+            outliers = torch.where(active, torch.where(seen, soft, 0), outliers)
+            taken = root * (outliers - (share * outliers).sum(-1, keepdim=True))
         dual = torch.where(active, dual + penalty * gap, dual)
         matrices = torch.where(active, shrunk, matrices)
         residual = torch.where(active, torch.maximum(primal, stepped), residual)

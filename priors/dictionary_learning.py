@@ -91,7 +91,7 @@ def learn_dictionary(
         >>> learn_dictionary(poses, 8, rounds=2).shape
         torch.Size([8, 4, 3])
     """
-    expect_shape("points", points, "K", 3)
+    expect_shape("points", points, "N", "K", 3)
     if not 0 < num_atoms <= len(points):
         raise ValueError(
             f"num_atoms: expected 1 to {len(points)}, the number of poses, got {num_atoms}; give more poses or take fewer atoms"

@@ -61,7 +61,8 @@ class PoseDenoiser(nn.Module):
 
         Args:
             points: (*batch, K, 3) in camera axes (x right, y down, z forward), any unit, anywhere.
-            mask: (*batch, K) true where there is a point; what lies elsewhere is not read and may be NaN.
+            mask: (*batch, K) true where there is a point; what lies elsewhere is not read. A point that is not finite
+                is missing too.
 
         Returns:
             (*batch, K, 3) in the axes, unit and place of the input; zero where no point is given at all.
@@ -83,7 +84,8 @@ class PoseDenoiser(nn.Module):
 
         Args:
             keypoints: (*batch, K, 2) in any unit, y down.
-            confidence: (*batch, K); keypoints with none above zero are missing: not read, filled in.
+            confidence: (*batch, K); keypoints without are missing: not read, filled in. One that is not finite is missing
+                too.
 
         Returns:
             (*batch, K, 3) in camera axes and the unit of the keypoints, about the middle of the root points.
@@ -110,6 +112,7 @@ class PoseDenoiser(nn.Module):
 
     def complete(self, points: Tensor, given: Tensor) -> Tensor:
         """Return the points (*B, K, 3) with the coordinates that are not `given` (*B, K, 3) filled in."""
+        given = given & points.isfinite().all(-1, keepdim=True)
         points = torch.where(given, points, 0)
         count = given.sum(-2, keepdim=True)
         middle = points.sum(-2, keepdim=True) / count.clamp(min=1)

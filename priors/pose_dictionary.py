@@ -152,7 +152,8 @@ class PoseDictionary(nn.Module):
 
         Args:
             keypoints: (*batch, K, 2) in pixels or any other unit, y down.
-            confidence: (*batch, K), not negative; a keypoint of weight zero is not read and may be NaN.
+            confidence: (*batch, K), not negative; a keypoint of weight zero is not read. One that is not finite is as
+                if it had none.
             noise: standard deviation of a keypoint of weight one, in metres on the body: 0.005 for exact
                 keypoints, 0.02 for those of a detector.
             tilt: standard deviation of the angle between the pelvis and the image's vertical, in radians; large for
@@ -169,8 +170,9 @@ class PoseDictionary(nn.Module):
             confidence = keypoints.new_ones(self.num_points)
         batches["confidence"] = expect_shape("confidence", confidence, self.num_points)
         batch = broadcast_batches(batches)
-        weight = confidence.expand(*batch, self.num_points).reshape(-1, self.num_points)
         keypoints = keypoints.expand(*batch, self.num_points, 2).reshape(-1, self.num_points, 2)
+        weight = confidence.expand(*batch, self.num_points).reshape(-1, self.num_points)
+        weight = torch.where(keypoints.isfinite().all(-1), weight, 0)
         relaxed = convex_lift(keypoints, self.basis, weight, sparsity=sparsity)
         start = self._starts(common_rotation(relaxed.matrices), views)
 
@@ -197,11 +199,11 @@ class PoseDictionary(nn.Module):
         scale = unit / size[:, 0]
         hips = middle - scale[:, None] * (share[..., None] * shape[..., :2]).sum(-2)
         return LiftedPose(
-            (scale[:, None, None] * shape).reshape(*batch, -1, 3),
+            (scale[:, None, None] * shape).reshape(*batch, self.num_points, 3),
             rotation.reshape(*batch, 3, 3),
             scale.reshape(batch),
             hips.reshape(*batch, 2),
-            codes.reshape(*batch, -1),
+            codes.reshape(*batch, self.num_atoms),
             energies.take_along_dim(best, 1).reshape(batch),
         )
 
