@@ -185,8 +185,9 @@ def _admm(
             # The translation leaves out what the outliers are.
             middle = (share * outliers).sum(-1, keepdim=True)
             left_over = (target - free @ design) / torch.where(seen, root, 1) + middle
-            soft = left_over.sign() * (left_over.abs() - outlier_level).clamp(min=0)
-            outliers = torch.where(active, torch.where(seen, soft, 0), outliers)
+            soft = torch.where(seen, left_over.sign() * (left_over.abs() - outlier_level).clamp(min=0), 0)
+            stepped = torch.maximum(stepped, _norm(soft - outliers) / _norm(soft).clamp(min=1e-6))
+            outliers = torch.where(active, soft, outliers)
             taken = root * (outliers - (share * outliers).sum(-1, keepdim=True))
         dual = torch.where(active, dual + penalty * gap, dual)
         matrices = torch.where(active, shrunk, matrices)

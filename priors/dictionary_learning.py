@@ -94,7 +94,7 @@ def learn_dictionary(
     expect_shape("points", points, "N", "K", 3)
     if not 0 < num_atoms <= len(points):
         raise ValueError(
-            f"num_atoms: expected 1 to {len(points)}, the number of poses, got {num_atoms}; give more poses or take fewer atoms"
+            f"num_atoms: expected 1 to {len(points)}, the number of poses, got {num_atoms}; give more poses"
         )
     poses = points.flatten(1)
     size = poses.square().sum(-1).mean().sqrt()

@@ -41,7 +41,7 @@ class PoseDenoiser(nn.Module):
     ) -> None:
         """Make a network that changes nothing yet; see the class for the arguments."""
         super().__init__()
-        self.num_points = num_points
+        self.num_points, self.width, self.dropout = num_points, width, dropout
         self.root = tuple(root)
         if not self.root or not all(0 <= index < num_points for index in self.root):
             raise ValueError(f"root: expected ids from 0 to {num_points - 1}, got {self.root}; name one point or more")
@@ -84,8 +84,8 @@ class PoseDenoiser(nn.Module):
 
         Args:
             keypoints: (*batch, K, 2) in any unit, y down.
-            confidence: (*batch, K); keypoints without are missing: not read, filled in. One that is not finite is missing
-                too.
+            confidence: (*batch, K); keypoints without are missing: not read, filled in. One that is not finite is
+                missing too.
 
         Returns:
             (*batch, K, 3) in camera axes and the unit of the keypoints, about the middle of the root points.

@@ -19,8 +19,8 @@ class LiftedPose(NamedTuple):
     """Poses in space behind keypoints in images.
 
     Attributes:
-        points: (*batch, K, 3) in camera axes (x right, y down, z forward), about the hips, in the unit of the keypoints;
-            x and y are those of the dictionary's shape, near the keypoints but not equal to them.
+        points: (*batch, K, 3) in camera axes (x right, y down, z forward), about the hips, in the unit of the
+            keypoints; x and y are those of the dictionary's shape, near the keypoints but not equal to them.
         rotation: (*batch, 3, 3) from the body's axes (x left, y up, z forward) to the camera's.
         scale: (*batch) of the weak-perspective camera: units of the image a metre.
         translation: (*batch, 2) of that camera: where the hips are in the image.
@@ -137,7 +137,7 @@ class PoseDictionary(nn.Module):
         *,
         noise: float = 0.005,
         tilt: float = 0.3,
-        sparsity: float = 0.1,
+        sparsity: float = 10.0,
         views: int = 4,
         steps: int = 10,
     ) -> LiftedPose:
@@ -158,7 +158,7 @@ class PoseDictionary(nn.Module):
                 keypoints, 0.02 for those of a detector.
             tilt: standard deviation of the angle between the pelvis and the image's vertical, in radians; large for
                 people who lie or fly.
-            sparsity: λ of relaxation and coefficients.
+            sparsity: λ of the coefficients: what the energy pays for a coefficient of one, which is a whole body.
             views: how many turns about the vertical axis to start from, beside those of the relaxation.
             steps: of the refinement.
 
@@ -173,7 +173,7 @@ class PoseDictionary(nn.Module):
         keypoints = keypoints.expand(*batch, self.num_points, 2).reshape(-1, self.num_points, 2)
         weight = confidence.expand(*batch, self.num_points).reshape(-1, self.num_points)
         weight = torch.where(keypoints.isfinite().all(-1), weight, 0)
-        relaxed = convex_lift(keypoints, self.basis, weight, sparsity=sparsity)
+        relaxed = convex_lift(keypoints, self.basis, weight)
         start = self._starts(common_rotation(relaxed.matrices), views)
 
         share = weight / _or_one(weight.sum(-1, keepdim=True))
@@ -194,7 +194,7 @@ class PoseDictionary(nn.Module):
         size = sizes.take_along_dim(best, 1)
         atoms = about_middle(self.basis[None], weight, share)
         target, design = coefficient_problem(problem, rotation, size, atoms, self.basis, self.mean, self.modes)
-        codes = sparse_codes(target, design, sparsity, iterations=200)
+        codes = sparse_codes(target, design, sparsity, iterations=300)
         shape = (codes @ self.basis.flatten(1)).unflatten(-1, (self.num_points, 3)) @ rotation[:, 0].mT
         scale = unit / size[:, 0]
         hips = middle - scale[:, None] * (share[..., None] * shape[..., :2]).sum(-2)

@@ -18,7 +18,7 @@ WIDTH, DROPOUT = 512, 0.05
 BODIES, STEPS, BATCH, RATE, DECAY = 40_000, 16_000, 256, 2e-3, 1e-4
 LIFTED = 0.6  # share of a batch whose depths are missing
 # Standard deviations up to these, in metres, on repaired and on lifted points; shares of the points that are missing.
-REPAIR_NOISE, LIFT_NOISE = 0.045, 0.015
+REPAIR_NOISE, LIFT_NOISE = 0.045, 0.025
 REPAIR_DROPPED, LIFT_DROPPED = 0.2, 0.25
 PIXELS, NOISE = 128.0, 3.0  # a metre, and a detector's error, in an image of 224 pixels
 

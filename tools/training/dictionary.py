@@ -40,7 +40,9 @@ def report(prior: PoseDictionary, held: PosePool, body: BodyModel, *, seed: int)
             prior.lift(keypoints, views=0).points, truth
         ),
         "MPJPE at 3 px noise of 224, mm": lifting_error(prior.lift(noisy, noise=NOISE / PIXELS).points, truth),
-        "MPJPE with 20 % of the keypoints hidden, mm": lifting_error(prior.lift(keypoints, (~hidden).float()).points, truth),
+        "MPJPE with 20 % of the keypoints hidden, mm": lifting_error(
+            prior.lift(keypoints, (~hidden).float()).points, truth
+        ),
         "PA-MPJPE of exact keypoints, mm": 1000 * float(pa_mpjpe(exact.points, truth).mean()),
         "coefficients above zero": float((exact.coefficients > 0).double().sum(-1).mean()),
     }

@@ -59,7 +59,7 @@ def random_views(count: int, generator: torch.Generator) -> Tensor:
 
 
 def seen_points(pool: PosePool, body: BodyModel, generator: torch.Generator) -> Tensor:
-    """Return keypoints (N, 14, 3) of the poses in camera axes, about the hips, metres: one random shape and view each."""
+    """Return keypoints (N, 14, 3) in camera axes, about the hips, metres: a random shape and view for each pose."""
     points = hip_centred_points(pool.body_pose, body, generator)
     return points @ random_views(len(points), generator).mT
 
