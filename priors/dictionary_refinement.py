@@ -17,7 +17,7 @@ class Problem(NamedTuple):
         image: (N, 1, K, 2) keypoints, of unit root mean square.
         mean: (N, 1, K, 3) the mean shape, in metres.
         modes: (N, 1, r, K, 3) directions of variation, one standard deviation long.
-        count: (N, 1) how many numbers the keypoints tell.
+        told: (N, 1) how many numbers the keypoints tell.
         noise: standard deviation of a keypoint, in metres.
         tilt: standard deviation of the angle between the body's vertical axis and the image's, in radians.
     """
@@ -25,7 +25,7 @@ class Problem(NamedTuple):
     image: Tensor
     mean: Tensor
     modes: Tensor
-    count: Tensor
+    told: Tensor
     noise: float
     tilt: float
 
@@ -122,8 +122,8 @@ def camera_step(problem: Problem, rotation: Tensor, log_size: Tensor) -> Step:
     )
     gradient = (slope.mT @ error[..., None] + lean_slope.mT @ lean[..., None]).squeeze(-1)
     last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=rotation.dtype, device=rotation.device)
-    gradient = gradient - problem.count[..., None] * last
-    energy = 0.5 * (error.square().sum(-1) + lean.square().sum(-1)) - problem.count * log_size
+    gradient = gradient - problem.told[..., None] * last
+    energy = 0.5 * (error.square().sum(-1) + lean.square().sum(-1)) - problem.told * log_size
     curvature = slope.mT @ slope + lean_slope.mT @ lean_slope
     spread = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return Step(energy.expand(views), gradient, curvature, spread, amounts)

@@ -184,7 +184,7 @@ class PoseDictionary(nn.Module):
             image=about_middle((seen / unit[:, None, None])[:, None], weight, share),
             mean=about_middle(self.mean[None, None], weight, share),
             modes=about_middle(self.modes[None], weight, share)[:, None],
-            count=(2 * (weight > 0).sum(-1, keepdim=True) - 2).clamp(min=0).to(seen),
+            told=(2 * (weight > 0).sum(-1, keepdim=True) - 2).clamp(min=0).to(seen),
             noise=noise,
             tilt=tilt,
         )
