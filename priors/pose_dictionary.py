@@ -78,6 +78,7 @@ class PoseDictionary(nn.Module):
         self.register_buffer("modes", torch.zeros(3 * num_points, num_points, 3))
 
     @classmethod
+    @torch.no_grad()
     def learn(
         cls,
         points: Float[Tensor, "N K 3"],
