@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from physique.priors import PosePool
 
 WIDTH, DROPOUT = 512, 0.05
-BODIES, STEPS, BATCH, RATE, DECAY = 40_000, 16_000, 256, 2e-3, 1e-4
+BODIES, STEPS, BATCH, RATE, DECAY = 40_000, 12_000, 256, 2e-3, 1e-4
 LIFTED = 0.6  # share of a batch whose depths are missing
 # Standard deviations up to these, in metres, on repaired and on lifted points; shares of the points that are missing.
 REPAIR_NOISE, LIFT_NOISE = 0.045, 0.025
