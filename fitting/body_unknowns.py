@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..bodymodel import BodyModel
 from ..geometry import matrix_to_axis_angle
+from ..geometry.checks import expect_shape
 from .solution import Solution
 
 
@@ -33,6 +34,25 @@ def pose_arguments(model: BodyModel, local: Tensor) -> dict[str, Tensor]:
             pose[part.name] = value.squeeze(-2) if part.single else value
         first += part.count
     return pose
+
+
+def read_targets(
+    name: str, points: Tensor, weights: Tensor | None, count: int, like: Tensor, *, sequence: bool, advice: str
+) -> tuple[torch.Size, Tensor, Tensor]:
+    """Return the batch of points (*B, count, 3), and them and their weights flat: (N, count, 3) and (N, count).
+
+    Raises:
+        ValueError: shapes that do not fit, or a sequence without a time dimension.
+    """
+    batch = expect_shape(name, points, count, 3, advice=advice)
+    if sequence and not batch:
+        raise ValueError(f"{name}: expected (*batch, T, N, 3) with sequence=True, got no time dimension; add one")
+    target = points.detach().to(like).reshape(batch.numel(), count, 3)
+    weight = target.new_ones(target.shape[:-1])
+    if weights is not None:
+        expect_shape("weights", weights, count)
+        weight = weights.detach().to(target).expand(*batch, count).reshape(weight.shape)
+    return batch, target, weight
 
 
 def resumed(init: Solution, start: dict[str, Tensor], batch: torch.Size) -> dict[str, Tensor]:

@@ -12,9 +12,8 @@ from torch import Tensor
 from ..bodymodel import BodyModel, KeypointRegressor
 from ..bodymodel.limits import LimitBox
 from ..geometry import axis_angle_to_matrix
-from ..geometry.checks import expect_shape
 from .body_sequence import shared_shape, smoothed
-from .body_unknowns import pose_arguments, repeated, reported, resumed, rotation_names, shape_arguments
+from .body_unknowns import pose_arguments, read_targets, repeated, reported, resumed, rotation_names, shape_arguments
 from .joint_energy import JointEnergy, JointWeights, joint_energy
 from .joint_start import joint_start
 from .least_squares import least_squares
@@ -88,14 +87,10 @@ def fit_joints(
         regressor = KeypointRegressor(keypoint_set, model.data, dtype=model.dtype, device=model.device)
     count = _count(model, joint_ids, regressor)
     points = _read_points(model, joint_ids, regressor)
-    batch = expect_shape("joints", joints, count, 3, advice="give joint_ids= or keypoint_set= to say which they are")
-    if sequence and not batch:
-        raise ValueError("joints: expected (*batch, T, N, 3) with sequence=True, got no time dimension; add one")
-    target = joints.detach().to(model.v_template).reshape(batch.numel(), count, 3)
-    weight = target.new_ones(target.shape[:-1])
-    if weights is not None:
-        expect_shape("weights", weights, count)
-        weight = weights.detach().to(target).expand(*batch, count).reshape(weight.shape)
+    advice = "give joint_ids= or keypoint_set= to say which they are"
+    batch, target, weight = read_targets(
+        "joints", joints, weights, count, model.v_template, sequence=sequence, advice=advice
+    )
     if regressor is not None:
         weight = torch.where(regressor.valid, weight, 0)
     target, weight = target[:, points.columns], weight[:, points.columns]

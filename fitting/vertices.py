@@ -12,9 +12,8 @@ from torch import Tensor
 
 from ..bodymodel import BodyModel, SurfacePoints
 from ..geometry import nearest_rotation
-from ..geometry.checks import expect_shape
 from .body_sequence import shared_shape
-from .body_unknowns import pose_arguments, repeated, reported, resumed, rotation_names, shape_arguments
+from .body_unknowns import pose_arguments, read_targets, repeated, reported, resumed, rotation_names, shape_arguments
 from .least_squares import least_squares
 from .solution import Solution
 
@@ -70,14 +69,10 @@ def fit_vertices(
         True
     """
     count = model.data.num_vertices if surface is None else surface.faces.shape[-1]
-    batch = expect_shape("vertices", vertices, count, 3, advice="give surface= to fit points that are not the vertices")
-    if sequence and not batch:
-        raise ValueError("vertices: expected (*batch, T, N, 3) with sequence=True, got no time dimension; add one")
-    target = vertices.detach().to(model.v_template).reshape(batch.numel(), count, 3)
-    trust = target.new_ones(target.shape[:-1])
-    if weights is not None:
-        expect_shape("weights", weights, count)
-        trust = weights.detach().to(target).expand(*batch, count).reshape(trust.shape)
+    advice = "give surface= to fit points that are not the vertices"
+    batch, target, trust = read_targets(
+        "vertices", vertices, weights, count, model.v_template, sequence=sequence, advice=advice
+    )
     target = torch.where(trust.unsqueeze(-1) > 0, target, 0)
     with torch.no_grad():
         matched = _Matched.of(model, surface)
