@@ -18,6 +18,7 @@ from .keypoint_energy import KeypointEnergy, KeypointWeights
 from .keypoint_target import camera_of_frames, keypoint_target, without_place
 from .keypoint_unknowns import report_solution, resume_unknowns, start_unknowns, torso_weights
 from .minimise import minimise
+from .pose_priors import PosePrior, starting_poses
 from .relaxed import relaxed_pose
 from .solution import Solution
 
@@ -28,6 +29,8 @@ FIRM = 4.0
 GENTLE = 0.2
 # Each step of Adam leaves some tremble: a stage has settled when its energy falls by less than this in 25 steps.
 TOLERANCE = 5e-3
+# Starts that are followed after the camera has been placed.
+KEPT = 8
 LEARNING_RATES = {"log_scale": 0.03, "translation": 0.02, "betas": 0.1, "segment_scale": 0.01}
 LEARNING_RATE = 0.05
 
@@ -44,6 +47,8 @@ def fit_keypoints(
     regressor: KeypointRegressor | None = None,
     limits: LimitBox | None = None,
     weights: KeypointWeights | None = None,
+    prior: PosePrior | None = None,
+    starts: Float[Tensor, "M n 3"] | None = None,
     steps: int = 300,
     callback: Callable[[int, int], None] | None = None,
     throw: bool = False,
@@ -52,7 +57,8 @@ def fit_keypoints(
 
     Each sample is a person; a batch is fitted at once, and no sample influences another. The root is started from four
     facings and the best is kept; joint limits and a weak pull to a relaxed pose decide what two dimensions leave open.
-    Depth along the optical axis stays a guess, above all for limbs that the image foreshortens.
+    Depth along the optical axis stays a guess, above all for limbs that the image foreshortens. A prior guesses better:
+    its energy takes the place of the weak pull, and the fit starts from its own poses too, see docs/priors_in_fitting.md.
 
     Args:
         model: any body model with a `body_pose`: SMPL, SMPL-H, SMPL-X, STAR, the built-in body. Made with
@@ -66,6 +72,9 @@ def fit_keypoints(
         regressor: makes the keypoints from the body, in place of `KeypointRegressor(keypoint_set, model.data)`.
         limits: of the joints; default: `default_joint_limits`.
         weights: of the energy's terms; default: `KeypointWeights()`.
+        prior: on poses, of the model's type and on its device: any object with `energy(body_pose)`, one number a pose.
+        starts: (M, n, 3) body poses to start from, each in four facings; the 8 that promise most are followed. Default:
+            `prior.start_poses` if it has any, else the relaxed pose.
         steps: of Adam, over all stages.
         callback: called after each step with its number, from 1, and the number of steps.
         throw: raise ValueError unless every sample converged.
@@ -80,7 +89,8 @@ def fit_keypoints(
         start with `Status.INVALID`.
 
     Raises:
-        ValueError: shapes that do not fit, an unknown keypoint set, a model without body_pose.
+        TypeError: a prior without `energy`.
+        ValueError: shapes that do not fit, an unknown keypoint set, a model without body_pose, a prior of another type.
 
     Source: the stages follow SMPLify (Bogo et al. 2016), with weak perspective as in HMR (Kanazawa et al. 2018).
 
@@ -112,13 +122,16 @@ def fit_keypoints(
         None if known is None else without_place(known),
     )
     joints = next(part.count for part in model.data.table_row.parts if part.name == "body_pose")
+    relaxed = relaxed_pose(model.skeleton, joints, like=like)
     energy = KeypointEnergy(
         model.select_vertices(regressor.vertex_ids) if len(regressor.vertex_ids) else model,
         regressor,
         target,
         limits or default_joint_limits(joints, dtype=like.dtype, device=like.device),
-        relaxed_pose(model.skeleton, joints, like=like),
+        relaxed,
         weights or KeypointWeights(),
+        starting_poses(prior, starts, relaxed.body_pose),
+        prior,
     )
     if init is None:
         solved = _solve(energy, steps, callback)
@@ -146,19 +159,30 @@ def _solve(energy: KeypointEnergy, steps: int, callback: Callable[[int, int], No
 
     placed = _stage(place, turning, budgets[0], 0, steps, callback)
     start = {**start, **placed.params}
-    posed = _stage(lambda p: energy.whole(p, FIRM), start, budgets[1], budgets[0], steps, callback)
-    best = posed.loss.nan_to_num(torch.inf).argmin(0)
-    chosen = {
-        name: value.gather(0, best.view(1, -1, *(1,) * (value.dim() - 2)).expand(1, *value.shape[1:])).squeeze(0)
-        for name, value in posed.params.items()
-    }
+    if len(points) > KEPT:
+        with torch.no_grad():
+            promise = energy.whole(start, FIRM)
+        kept = promise.nan_to_num(torch.inf).topk(KEPT, dim=0, largest=False).indices
+    else:
+        kept = torch.arange(len(points), device=points.device).unsqueeze(-1).expand(placed.loss.shape)
+    posed = _stage(lambda p: energy.whole(p, FIRM), _pick(start, kept), budgets[1], budgets[0], steps, callback)
+    best = posed.loss.nan_to_num(torch.inf).argmin(0, keepdim=True)
+    chosen = {name: value.squeeze(0) for name, value in _pick(posed.params, best).items()}
     before = budgets[0] + budgets[1]
     released = _stage(lambda p: energy.whole(p, 1.0), chosen, budgets[2], before, steps, callback, GENTLE)
-    samples = torch.arange(len(best), device=best.device)
-    earlier = [solved.history[:, best, samples] for solved in (placed, posed)]
+    followed = ((placed, kept.gather(0, best)), (posed, best))
+    earlier = [solved.history.gather(1, of.expand(len(solved.history), 1, -1))[:, 0] for solved, of in followed]
     return released._replace(
         steps=placed.steps + posed.steps + released.steps, history=torch.cat((*earlier, released.history))
     )
+
+
+def _pick(unknowns: dict[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
+    """Return the starts (k, N, ...) of unknowns (S, N, ...) that `kept` (k, N) names for each sample."""
+    return {
+        name: value.gather(0, kept.view(*kept.shape, *(1,) * (value.dim() - 2)).expand(*kept.shape, *value.shape[2:]))
+        for name, value in unknowns.items()
+    }
 
 
 def _stage(

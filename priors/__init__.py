@@ -1,1 +1,3 @@
-"""What is known of poses and shapes before any image: adversaries, lifters, limits, mixtures and dictionaries."""
+"""Priors on poses: what people's bodies do, learnt from motion capture."""
+
+from .gaussian_mixture import GaussianMixturePrior as GaussianMixturePrior
