@@ -58,7 +58,7 @@ def fit_keypoints(
     Each sample is a person; a batch is fitted at once, and no sample influences another. The root is started from four
     facings and the best is kept; joint limits and a weak pull to a relaxed pose decide what two dimensions leave open.
     Depth along the optical axis stays a guess, above all for limbs that the image foreshortens. A prior guesses better:
-    its energy takes the place of the weak pull, and the fit starts from its own poses too, see docs/priors_in_fitting.md.
+    its energy takes the place of the weak pull, and the fit starts from poses that it knows.
 
     Args:
         model: any body model with a `body_pose`: SMPL, SMPL-H, SMPL-X, STAR, the built-in body. Made with

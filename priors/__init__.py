@@ -1,3 +1,4 @@
-"""Priors on poses: what people's bodies do, learnt from motion capture."""
+"""What is known of poses and shapes before any image: adversaries, lifters, limits, mixtures and dictionaries."""
 
 from .gaussian_mixture import GaussianMixturePrior as GaussianMixturePrior
+from .pose_vae import PoseVAE as PoseVAE

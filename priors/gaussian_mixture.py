@@ -61,6 +61,7 @@ class GaussianMixturePrior(nn.Module):
                 f"num_components, num_dims: expected at least 1, and three numbers a joint, got {num_components}, "
                 f"{num_dims}; SMPL has 23 joints, 69 numbers"
             )
+        self.num_components, self.num_dims = num_components, num_dims
         self.register_buffer("means", torch.zeros(num_components, num_dims))
         self.register_buffer("whitening", torch.eye(num_dims).repeat(num_components, 1, 1))
         self.register_buffer("weights", torch.full((num_components,), 1 / num_components))
@@ -173,6 +174,10 @@ class GaussianMixturePrior(nn.Module):
     def start_poses(self) -> Float[Tensor, "G n 3"]:
         """The means as poses: where a fit may start."""
         return self.means.unflatten(-1, (-1, 3))
+
+    def forward(self, body_pose: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch"]:
+        """Return the energy."""
+        return self.energy(body_pose)
 
     def energy(self, body_pose: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch"]:
         """Return SMPLify's energy: the least over the components of |√½ W (x − μ)|² − log w̃.
