@@ -122,7 +122,8 @@ class PoseVAE(nn.Module):
             )
         flat = body_pose[..., :BODY_JOINTS, :].reshape(-1, 3 * BODY_JOINTS)
         mean, spread = self.encoder_net(flat)
-        return Normal(mean.reshape(*batch, -1), spread.reshape(*batch, -1), validate_args=False)
+        shape = (*batch, self.num_latents)
+        return Normal(mean.reshape(shape), spread.reshape(shape), validate_args=False)
 
     def decode_matrices(self, latent: Float[Tensor, "*batch Z"]) -> Float[Tensor, "*batch 21 3 3"]:
         """Return the rotations of the 21 joints for each z.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import zipfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,14 +50,21 @@ def _loaded(path: Path) -> object:
     if not path.is_file():
         raise ValueError("expected a file, got a folder or a device; give the path of the .ckpt inside")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # PyTorch warns of files that other versions wrote; what it cannot read it refuses, and so does this.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
             "expected tensors alone, got other objects, which are never run; save its state_dict with torch.save"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, OSError) as error:
-        cause = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-        raise ValueError(f"expected a file of torch.save, got damaged data ({cause}); download it again") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}".splitlines()[0].encode("ascii", "backslashreplace").decode()
+        raise ValueError(
+            f"expected a file of torch.save, got damaged data ({cause[:120]}); download it again"
+        ) from None
 
 
 def _networks(top: object) -> dict[str, Tensor]:
