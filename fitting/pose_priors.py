@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class PosePrior(Protocol):
     """Anything with `energy(body_pose)`: low for poses that people take.
 
@@ -49,7 +50,7 @@ def starting_poses(
 
 def _try_out(prior: PosePrior, poses: Tensor) -> None:
     """Raise unless the prior gives one number a pose, in the type of the poses."""
-    if not callable(getattr(prior, "energy", None)):
+    if not isinstance(prior, PosePrior):
         raise TypeError(f"prior: expected energy(body_pose), got {type(prior).__name__}; see PosePrior")
     if isinstance(prior, torch.nn.Module):
         for held in (*prior.parameters(), *prior.buffers()):
