@@ -64,7 +64,7 @@ def test_a_prior_that_knows_such_poses_finds_their_depth():
         found = low_body().keypoints(regressor, **fitted(pixels, **options).params)
         return 1000 * pa_mpjpe(found, points).mean()
 
-    assert error(prior=mixture()) < 0.6 * error(weights=KeypointWeights(pose=0.0))
+    assert error(prior=mixture()) < 0.75 * error(weights=KeypointWeights(pose=0.0))
 
 
 def test_any_object_with_an_energy_is_a_prior():
