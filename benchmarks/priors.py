@@ -29,8 +29,8 @@ from training.pool import HELD_OUT, build_pool  # noqa: E402
 MOCAP = ROOT.parent / "shared" / "data" / "mocap" / "cmu_joints_30fps.npz"
 LEAST_GAIN = 0.25
 LIMITS_ONLY = KeypointWeights(pose=0.0)
-# What each energy weighs: a half of what is a negative log-likelihood, the limits' own weight for radians², and the
-# critic's scores, between 0 and 1 a joint, more. Found on training clips.
+# What each energy weighs: about half of what is a negative log-likelihood, the limits' own weight for radians², and the
+# critic's scores, between 0 and 1 a joint, more.
 WEIGHTS = {"limits": 300.0, "gmm": 0.5, "vae": 0.5, "critic": 20.0}
 
 
@@ -72,7 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show("and a pull to one pose", model, scene, options.steps, None, KeypointWeights(), base)
     gains = []
     for name in options.priors:
-        prior = load_prior(name, dtype=model.dtype)
+        try:
+            prior = load_prior(name, dtype=model.dtype)
+        except FileNotFoundError:
+            print(f"{name:28}is not there: train it with tools/train_priors.py")
+            continue
         weights = KeypointWeights(prior=WEIGHTS[name] if options.weight is None else options.weight)
         row = show(name, model, scene, options.steps, prior, weights, base)
         gains.append(1 - row.pa_mpjpe / base.pa_mpjpe)
