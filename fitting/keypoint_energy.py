@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from jaxtyping import Float
 from torch import Tensor
 
 from ..bodymodel import BodyModel, KeypointRegressor
@@ -12,6 +13,7 @@ from ..bodymodel.limits import LimitBox
 from ..geometry import axis_angle_to_matrix
 from ..losses import joint_limit_loss, reprojection_loss
 from .keypoint_target import Target
+from .pose_priors import PosePrior
 from .relaxed import RelaxedPose
 
 SEGMENT_SCALE_UNIT = 0.05
@@ -26,7 +28,8 @@ class KeypointWeights(NamedTuple):
         outlier: error at which a keypoint's pull fades (Geman-McClure), as a share of that diagonal.
         limits: of squared violations of the joint limits, in radians².
         pose: of squared deviations from a relaxed pose, in radians²: the weak pull that decides what the image leaves
-            open.
+            open; not used with a prior.
+        prior: of the energy of the prior, where there is one. 1/2 suits energies that are negative log-likelihoods.
         shape: of squared betas, or of squared segment scales minus 1 in units of 5 %.
         upright: of the squared sine of the angle between the body's axis and the image plane.
         temporal: with `sequence`, of the joints' mean squared movement between frames, in centimetres².
@@ -36,6 +39,7 @@ class KeypointWeights(NamedTuple):
     outlier: float = 0.1
     limits: float = 300.0
     pose: float = 4.0
+    prior: float = 0.5
     shape: float = 0.5
     upright: float = 10.0
     temporal: float = 0.5
@@ -53,8 +57,10 @@ class KeypointEnergy(NamedTuple):
         regressor: the keypoints from joints and these vertices.
         target: what to match.
         limits: the range of motion.
-        relaxed: where to fall back to.
+        relaxed: where to fall back to without a prior.
         weights: of the terms.
+        starts: (M, n, 3) body poses to start from.
+        prior: on poses, or None.
     """
 
     body: BodyModel
@@ -63,6 +69,8 @@ class KeypointEnergy(NamedTuple):
     limits: LimitBox
     relaxed: RelaxedPose
     weights: KeypointWeights
+    starts: Float[Tensor, "M n 3"]
+    prior: PosePrior | None
 
     @property
     def shape_argument(self) -> str:
@@ -112,7 +120,10 @@ class KeypointEnergy(NamedTuple):
         points, joints = self.keypoints(unknowns)
         energy = self._data(self.project(unknowns, points), self.target.confidence, firmness) + self._upright(unknowns)
         energy = energy + weights.limits * joint_limit_loss(unknowns["body_pose"], self.limits)
-        energy = energy + firmness * weights.pose * self.relaxed.energy(unknowns["body_pose"])
+        if self.prior is None:
+            energy = energy + firmness * weights.pose * self.relaxed.energy(unknowns["body_pose"])
+        else:
+            energy = energy + firmness * weights.prior * self.prior.energy(unknowns["body_pose"])
         shape = unknowns[self.shape_argument]
         deviation = (shape - 1) / SEGMENT_SCALE_UNIT if self.shape_argument == "segment_scale" else shape
         total = energy.sum(-1) + firmness * weights.shape * deviation.square().flatten(energy.dim() - 1).sum(-1)

@@ -23,10 +23,19 @@ def torso_weights(energy: KeypointEnergy) -> Tensor:
 
 
 def start_unknowns(energy: KeypointEnergy) -> dict[str, Tensor]:
-    """Return the unknowns for each facing, (4, N, T, ...): relaxed, of mean shape, where the view matches best."""
+    """Return the unknowns (S, N, T, ...) in each pose to start from, with each facing, of mean shape.
+
+    S = 4 M: the view of each is the one that matches best.
+    """
+    starts = [_start_in(energy, pose) for pose in energy.starts]
+    return {name: torch.cat([start[name] for start in starts]) for name in starts[0]}
+
+
+def _start_in(energy: KeypointEnergy, body_pose: Tensor) -> dict[str, Tensor]:
+    """Return the unknowns (4, N, T, ...) in one pose."""
     target, like = energy.target, energy.body.v_template
     frames = target.diagonal.shape
-    resting = {"global_orient": like.new_zeros(3), "body_pose": energy.relaxed.body_pose, **energy.mean_shape()}
+    resting = {"global_orient": like.new_zeros(3), "body_pose": body_pose, **energy.mean_shape()}
     points, joints = energy.keypoints(resting)
     seen = target.confidence * torso_weights(energy)
     views = starting_views(points, target.keypoints, seen, origin=joints[0], smallest_scale=0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,12 +19,29 @@ from .keypoint_energy import KeypointEnergy, KeypointWeights
 from .keypoint_target import camera_of_frames, keypoint_target, without_place
 from .keypoint_unknowns import report_solution, resume_unknowns, start_unknowns, torso_weights
 from .minimise import minimise
+from .pose_priors import PosePrior, starting_poses
 from .relaxed import relaxed_pose
 from .solution import Solution
 
-# What the steps are spent on: placing the camera, finding the pose with firm priors, letting go.
-SHARES = (0.15, 0.45, 0.4)
-FIRM = 4.0
+
+class Round(NamedTuple):
+    """Part of the search for the pose.
+
+    Attributes:
+        share: of the steps.
+        kept: how many starts it follows, those of lowest energy.
+        firmness: factor on the priors, and on the error that counts as an outlier.
+    """
+
+    share: float
+    kept: int
+    firmness: float
+
+
+# What the steps are spent on: placing the camera, then these rounds; the rest lets go of the priors. A prior has many
+# valleys: a short look into all of them first.
+PLACING, ROUNDS = 0.15, (Round(0.45, 4, 4.0),)
+PLACING_MANY, ROUNDS_FROM_MANY = 0.07, (Round(0.1, 32, 2.0), Round(0.15, 8, 2.0), Round(0.2, 4, 1.0))
 # Adam's first steps are as long as its step size in every unknown: from a good start they must be short.
 GENTLE = 0.2
 # Each step of Adam leaves some tremble: a stage has settled when its energy falls by less than this in 25 steps.
@@ -44,6 +62,8 @@ def fit_keypoints(
     regressor: KeypointRegressor | None = None,
     limits: LimitBox | None = None,
     weights: KeypointWeights | None = None,
+    prior: PosePrior | None = None,
+    starts: Float[Tensor, "M n 3"] | None = None,
     steps: int = 300,
     callback: Callable[[int, int], None] | None = None,
     throw: bool = False,
@@ -52,7 +72,8 @@ def fit_keypoints(
 
     Each sample is a person; a batch is fitted at once, and no sample influences another. The root is started from four
     facings and the best is kept; joint limits and a weak pull to a relaxed pose decide what two dimensions leave open.
-    Depth along the optical axis stays a guess, above all for limbs that the image foreshortens.
+    Depth along the optical axis stays a guess, above all for limbs that the image foreshortens. A prior guesses better:
+    its energy takes the place of the weak pull, and the fit starts from poses that it knows.
 
     Args:
         model: any body model with a `body_pose`: SMPL, SMPL-H, SMPL-X, STAR, the built-in body. Made with
@@ -66,6 +87,9 @@ def fit_keypoints(
         regressor: makes the keypoints from the body, in place of `KeypointRegressor(keypoint_set, model.data)`.
         limits: of the joints; default: `default_joint_limits`.
         weights: of the energy's terms; default: `KeypointWeights()`.
+        prior: on poses, of the model's type and on its device: any object with `energy(body_pose)`, one number a pose.
+        starts: (M, n, 3) body poses to start from, each in four facings; 32 are followed, then 8, then 4, those that
+            fit best. Default: `prior.start_poses` if it has any, else the relaxed pose.
         steps: of Adam, over all stages.
         callback: called after each step with its number, from 1, and the number of steps.
         throw: raise ValueError unless every sample converged.
@@ -80,7 +104,8 @@ def fit_keypoints(
         start with `Status.INVALID`.
 
     Raises:
-        ValueError: shapes that do not fit, an unknown keypoint set, a model without body_pose.
+        TypeError: a prior without `energy`.
+        ValueError: shapes that do not fit, an unknown keypoint set, a model without body_pose, a prior of another type.
 
     Source: the stages follow SMPLify (Bogo et al. 2016), with weak perspective as in HMR (Kanazawa et al. 2018).
 
@@ -112,13 +137,16 @@ def fit_keypoints(
         None if known is None else without_place(known),
     )
     joints = next(part.count for part in model.data.table_row.parts if part.name == "body_pose")
+    relaxed = relaxed_pose(model.skeleton, joints, like=like)
     energy = KeypointEnergy(
         model.select_vertices(regressor.vertex_ids) if len(regressor.vertex_ids) else model,
         regressor,
         target,
         limits or default_joint_limits(joints, dtype=like.dtype, device=like.device),
-        relaxed_pose(model.skeleton, joints, like=like),
+        relaxed,
         weights or KeypointWeights(),
+        starting_poses(prior, starts, relaxed.body_pose),
+        prior,
     )
     if init is None:
         solved = _solve(energy, steps, callback)
@@ -130,9 +158,9 @@ def fit_keypoints(
 
 
 def _solve(energy: KeypointEnergy, steps: int, callback: Callable[[int, int], None] | None) -> Solution:
-    """Take the three stages from scratch, and return the solution with batch (N,) in the energy's unknowns."""
-    budgets = [round(share * steps) for share in SHARES[:2]]
-    budgets.append(steps - sum(budgets))
+    """Take all stages from scratch, and return the solution with batch (N,) in the energy's unknowns."""
+    many = energy.prior is not None or len(energy.starts) > 1
+    share, rounds = (PLACING_MANY, ROUNDS_FROM_MANY) if many else (PLACING, ROUNDS)
     start = start_unknowns(energy)
     turning = {
         name: start.pop(name) for name in ("global_orient", "log_scale", "translation", "transl") if name in start
@@ -144,21 +172,48 @@ def _solve(energy: KeypointEnergy, steps: int, callback: Callable[[int, int], No
         turned = (points - root) @ axis_angle_to_matrix(unknowns["global_orient"]).mT + root
         return energy.place(unknowns, turned, weights)
 
-    placed = _stage(place, turning, budgets[0], 0, steps, callback)
-    start = {**start, **placed.params}
-    posed = _stage(lambda p: energy.whole(p, FIRM), start, budgets[1], budgets[0], steps, callback)
-    best = posed.loss.nan_to_num(torch.inf).argmin(0)
-    chosen = {
-        name: value.gather(0, best.view(1, -1, *(1,) * (value.dim() - 2)).expand(1, *value.shape[1:])).squeeze(0)
-        for name, value in posed.params.items()
-    }
-    before = budgets[0] + budgets[1]
-    released = _stage(lambda p: energy.whole(p, 1.0), chosen, budgets[2], before, steps, callback, GENTLE)
-    samples = torch.arange(len(best), device=best.device)
-    earlier = [solved.history[:, best, samples] for solved in (placed, posed)]
+    before = round(share * steps)
+    solved = _stage(place, turning, before, 0, steps, callback)
+    unknowns, stages, chosen = {**start, **solved.params}, [solved], []
+    for part in rounds:
+        budget, firmness = round(part.share * steps), part.firmness
+        chosen.append(_most_promising(energy, unknowns, part))
+        begun = _pick(unknowns, chosen[-1])
+        solved = _stage(lambda p, f=firmness: energy.whole(p, f), begun, budget, before, steps, callback)
+        before, unknowns = before + budget, solved.params
+        stages.append(solved)
+    best = solved.loss.nan_to_num(torch.inf).argmin(0, keepdim=True)
+    begun = {name: value.squeeze(0) for name, value in _pick(unknowns, best).items()}
+    released = _stage(lambda p: energy.whole(p, 1.0), begun, steps - before, before, steps, callback, GENTLE)
+    # What the one that was chosen had been in each stage before.
+    picked = [best]
+    for kept in reversed(chosen):
+        picked.append(kept.gather(0, picked[-1]))
+    histories = [
+        solved.history.gather(1, which.expand(len(solved.history), 1, -1)).squeeze(1)
+        for solved, which in zip(stages, reversed(picked), strict=True)
+    ]
     return released._replace(
-        steps=placed.steps + posed.steps + released.steps, history=torch.cat((*earlier, released.history))
+        steps=sum(solved.steps for solved in (*stages, released)), history=torch.cat((*histories, released.history))
     )
+
+
+def _most_promising(energy: KeypointEnergy, unknowns: dict[str, Tensor], part: Round) -> Tensor:
+    """Return which starts (k, N) a round follows for each sample."""
+    starts, samples = unknowns["body_pose"].shape[:2]
+    if starts <= part.kept:
+        return torch.arange(starts, device=energy.body.v_template.device).unsqueeze(-1).expand(starts, samples)
+    with torch.no_grad():
+        promise = energy.whole(unknowns, part.firmness)
+    return promise.nan_to_num(torch.inf).topk(part.kept, dim=0, largest=False).indices
+
+
+def _pick(unknowns: dict[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
+    """Return the starts (k, N, ...) of unknowns (S, N, ...) that `kept` (k, N) names for each sample."""
+    return {
+        name: value.gather(0, kept.view(*kept.shape, *(1,) * (value.dim() - 2)).expand(*kept.shape, *value.shape[2:]))
+        for name, value in unknowns.items()
+    }
 
 
 def _stage(

@@ -6,6 +6,7 @@ from .convex_lifting import spectral_prox as spectral_prox
 from .depth_lifter import DepthLifter as DepthLifter
 from .dictionary_learning import learn_dictionary as learn_dictionary
 from .dictionary_learning import sparse_codes as sparse_codes
+from .gaussian_mixture import GaussianMixturePrior as GaussianMixturePrior
 from .joint_limits import JointLimits as JointLimits
 from .lifting_losses import HeadingCue as HeadingCue
 from .lifting_losses import heading_cues as heading_cues
@@ -19,5 +20,6 @@ from .pose_denoiser import PoseDenoiser as PoseDenoiser
 from .pose_dictionary import LiftedPose as LiftedPose
 from .pose_dictionary import PoseDictionary as PoseDictionary
 from .pose_pool import PosePool as PosePool
+from .pose_vae import PoseVAE as PoseVAE
 from .weights import load_prior as load_prior
 from .weights import save_prior as save_prior
