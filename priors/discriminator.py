@@ -190,7 +190,9 @@ class FactorizedDiscriminator(nn.Module):
             torch.Size([8, 24])
         """
         expect_shape("body_pose", body_pose, self.num_joints, 3)
-        return self.pose_realness(axis_angle_to_matrix(body_pose)) - 1
+        valid = body_pose.isfinite().flatten(-2).all(-1, keepdim=True)
+        rotations = axis_angle_to_matrix(torch.where(valid.unsqueeze(-1), body_pose, 0))
+        return torch.where(valid, self.pose_realness(rotations) - 1, torch.nan)
 
     def joint_report(
         self, rotations: Float[Tensor, "*batch J 3 3"], joints: Sequence[str] | None = None
