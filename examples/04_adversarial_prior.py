@@ -20,7 +20,7 @@ from drawing import Person, draw_people
 from mocap import fit_clip, read_clips
 from physique.bodymodel import BodyModel, KeypointRegressor, keypoint_set, open_body
 from physique.cameras import WeakPerspectiveCamera
-from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle, rotation_6d_to_matrix, vertex_normals
+from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle, vertex_normals
 from physique.losses import reprojection_loss
 from physique.losses.metrics import pa_mpjpe
 from physique.priors import FactorizedDiscriminator, PosePool, lsgan_discriminator_loss, lsgan_generator_loss
@@ -59,17 +59,16 @@ class Estimate(NamedTuple):
 
 
 class Regressor(nn.Module):
-    """Keypoints (B, 14, 2) to estimates (T, B, ...): each stage corrects the one before (iterative error feedback)."""
+    """Keypoints (B, 14, 2) to estimates (T, B, ...) in axis-angle, as HMR's: each stage corrects the one before."""
 
     def __init__(self) -> None:
         """Start at the rest pose, upright before the camera."""
         super().__init__()
-        rest, upright = torch.tensor([1.0, 0, 0, 0, 1, 0]), torch.tensor([1.0, 0, 0, 0, -1, 0])
-        start = torch.cat((upright, rest.repeat(23), torch.zeros(NUM_BETAS), torch.tensor([0.9, 0, 0])))
+        start = torch.cat((torch.tensor([pi, 0.0, 0.0]), torch.zeros(69 + NUM_BETAS), torch.tensor([0.9, 0, 0])))
         self.register_buffer("start", start)
         layers = (nn.Linear(28 + len(start), WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU())
         self.correction = nn.Sequential(*layers, nn.Linear(WIDTH, len(start)))
-        nn.init.uniform_(self.correction[-1].weight, -0.01, 0.01)
+        nn.init.xavier_uniform_(self.correction[-1].weight, gain=0.1)
         nn.init.zeros_(self.correction[-1].bias)
 
     def forward(self, keypoints: Tensor) -> Estimate:
@@ -77,8 +76,8 @@ class Regressor(nn.Module):
         stages = [self.start.expand(len(keypoints), -1)]
         for _ in range(STAGES):
             stages.append(stages[-1] + self.correction(torch.cat((keypoints.flatten(-2), stages[-1]), -1)))
-        turns, betas, camera = torch.stack(stages[1:]).split((144, NUM_BETAS, 3), dim=-1)
-        rotations = rotation_6d_to_matrix(turns.unflatten(-1, (24, 6)))
+        pose, betas, camera = torch.stack(stages[1:]).split((72, NUM_BETAS, 3), dim=-1)
+        rotations = axis_angle_to_matrix(pose.unflatten(-1, (24, 3)))
         return Estimate(rotations, betas, WeakPerspectiveCamera(camera[..., 0], camera[..., 1:]))
 
 
