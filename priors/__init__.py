@@ -1,11 +1,20 @@
 """What is known of poses and shapes before any image: adversaries, lifters, limits, mixtures and dictionaries."""
 
+from .adversarial import gradient_penalty as gradient_penalty
+from .adversarial import hinge_discriminator_loss as hinge_discriminator_loss
+from .adversarial import hinge_generator_loss as hinge_generator_loss
+from .adversarial import lsgan_discriminator_loss as lsgan_discriminator_loss
+from .adversarial import lsgan_generator_loss as lsgan_generator_loss
+from .adversarial import r1_penalty as r1_penalty
+from .adversarial import wasserstein_discriminator_loss as wasserstein_discriminator_loss
 from .convex_lifting import ConvexLift as ConvexLift
 from .convex_lifting import convex_lift as convex_lift
 from .convex_lifting import spectral_prox as spectral_prox
 from .depth_lifter import DepthLifter as DepthLifter
 from .dictionary_learning import learn_dictionary as learn_dictionary
 from .dictionary_learning import sparse_codes as sparse_codes
+from .discriminator import FactorizedDiscriminator as FactorizedDiscriminator
+from .discriminator import JointReport as JointReport
 from .gaussian_mixture import GaussianMixturePrior as GaussianMixturePrior
 from .joint_limits import JointLimits as JointLimits
 from .lifting_losses import HeadingCue as HeadingCue

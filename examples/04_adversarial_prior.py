@@ -1,0 +1,244 @@
+"""Train a regressor from 2D keypoints alone, without and with HMR's adversary: monsters, and people.
+
+Bodies are fitted to motion capture; every third clip is held out. The regressor sees keypoints of the training poses
+from random sides and no pose at all; the discriminator sees poses, but not which keypoints are theirs. Prints the
+PA-MPJPE on held-out poses of a training without the adversary and of one with it, and writes DIR/people.png, three of
+them side by side. Takes two minutes. Needs `pip install "physique[viz]"`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from math import pi
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from drawing import Person, draw_people
+from mocap import fit_clip, read_clips
+from physique.bodymodel import BodyModel, KeypointRegressor, keypoint_set, open_body
+from physique.cameras import WeakPerspectiveCamera
+from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle, vertex_normals
+from physique.losses import reprojection_loss
+from physique.losses.metrics import pa_mpjpe
+from physique.priors import FactorizedDiscriminator, PosePool, lsgan_discriminator_loss, lsgan_generator_loss
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+KEYPOINTS = "lsp14"
+EVERY = 5  # frames: consecutive ones are alike
+NUM_BETAS = 10
+STAGES, WIDTH = 3, 512
+BATCH = 64
+REPROJECTION = 60.0  # HMR's weight against the adversary's 1
+RATE, RIVAL_RATE, BETAS = 1e-3, 5e-4, (0.5, 0.99)
+WEIGHT_DECAY = 1e-4
+NOISE, TILT = 0.01, 0.2  # of half the image; radians
+SHOWN, PIXELS = 3, 112
+
+
+class Estimate(NamedTuple):
+    """What the regressor says: `rotations` (*B, 24, 3, 3) with the root's first, `betas` (*B, 10), a `camera`."""
+
+    rotations: Tensor
+    betas: Tensor
+    camera: WeakPerspectiveCamera
+
+    def stage(self, index: int) -> Estimate:
+        """Return one of the stages."""
+        camera = WeakPerspectiveCamera(self.camera.scale[index], self.camera.translation[index])
+        return Estimate(self.rotations[index], self.betas[index], camera)
+
+    def arguments(self) -> dict[str, Tensor]:
+        """Return the rotations and betas under the names that a body model has for them."""
+        rotations = {"global_orient": self.rotations[..., 0, :, :], "body_pose": self.rotations[..., 1:, :, :]}
+        return {**rotations, "betas": self.betas}
+
+
+class Regressor(nn.Module):
+    """Keypoints (B, 14, 2) to estimates (T, B, ...) in axis-angle, as HMR's: each stage corrects the one before."""
+
+    def __init__(self) -> None:
+        """Start at the rest pose, upright before the camera."""
+        super().__init__()
+        start = torch.cat((torch.tensor([pi, 0.0, 0.0]), torch.zeros(69 + NUM_BETAS), torch.tensor([0.9, 0, 0])))
+        self.register_buffer("start", start)
+        layers = (nn.Linear(28 + len(start), WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU())
+        self.correction = nn.Sequential(*layers, nn.Linear(WIDTH, len(start)))
+        nn.init.xavier_uniform_(self.correction[-1].weight, gain=0.1)
+        nn.init.zeros_(self.correction[-1].bias)
+
+    def forward(self, keypoints: Tensor) -> Estimate:
+        """Return all stages, the last the best."""
+        stages = [self.start.expand(len(keypoints), -1)]
+        for _ in range(STAGES):
+            stages.append(stages[-1] + self.correction(torch.cat((keypoints.flatten(-2), stages[-1]), -1)))
+        pose, betas, camera = torch.stack(stages[1:]).split((72, NUM_BETAS, 3), dim=-1)
+        rotations = axis_angle_to_matrix(pose.unflatten(-1, (24, 3)))
+        return Estimate(rotations, betas, WeakPerspectiveCamera(camera[..., 0], camera[..., 1:]))
+
+
+class Photographer:
+    """Sees a body's keypoints: those of real poses from random sides, and those of estimates."""
+
+    def __init__(self, body: BodyModel) -> None:
+        """Take a body."""
+        self.body = body
+        self._regressor = KeypointRegressor(KEYPOINTS, body.data)
+
+    def photograph(self, poses: PosePool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return keypoints (B, 14, 2) from -1 to 1, with noise, of people in these poses; and the points (B, 14, 3)."""
+        count, zero = len(poses), torch.zeros(len(poses))
+        turn = 2 * pi * torch.rand(count, generator=generator)
+        tilt = TILT * torch.randn(count, generator=generator).clamp(-2, 2)
+        upright = axis_angle_to_matrix(torch.tensor([pi, 0.0, 0.0]))
+        lean = axis_angle_to_matrix(torch.stack((tilt, zero, zero), -1))
+        side = axis_angle_to_matrix(torch.stack((zero, turn, zero), -1))
+        betas = torch.randn(count, NUM_BETAS, generator=generator)
+        orient = matrix_to_axis_angle(upright @ lean @ side)
+        with torch.no_grad():
+            points = self.body.keypoints(self._regressor, betas=betas, global_orient=orient, body_pose=poses.body_pose)
+        low, high = points[..., :2].amin(-2, keepdim=True), points[..., :2].amax(-2, keepdim=True)
+        seen = (2 * points[..., :2] - low - high) / (high - low).amax(-1, keepdim=True)
+        return seen + NOISE * torch.randn(seen.shape, generator=generator), points
+
+    def points(self, estimate: Estimate) -> Tensor:
+        """Return the keypoints (*B, 14, 3) of an estimate."""
+        return self.body.keypoints(self._regressor, **estimate.arguments(), rotation="matrix")
+
+
+def train(photographer: Photographer, poses: PosePool, adversary: bool, steps: int, seed: int) -> Regressor:
+    """Train a regressor from 2D keypoints, with an adversary or without."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    regressor, discriminator = Regressor(), FactorizedDiscriminator(23, NUM_BETAS)
+    optimiser = torch.optim.Adam(regressor.parameters(), RATE, betas=BETAS)
+    rival = torch.optim.AdamW(discriminator.parameters(), RIVAL_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY)
+    regressor_steps, discriminator_steps = (
+        LambdaLR(each, lambda step: fade(step / steps)) for each in (optimiser, rival)
+    )
+    for _ in tqdm(range(steps), desc=f"training {'with' if adversary else 'without'} the adversary", unit="step"):
+        keypoints, _ = photographer.photograph(poses.sample(BATCH, generator), generator)
+        stages = regressor(keypoints)
+
+        # The regressor explains the keypoints at the last stage, and looks real at every stage.
+        last = stages.stage(-1)
+        projected = last.camera.project(photographer.points(last))
+        loss = REPROJECTION * reprojection_loss(projected, keypoints, torch.ones(BATCH, 14), penalty="l1")
+        if adversary:
+            outputs = discriminator(stages.rotations[..., 1:, :, :], stages.betas)
+            loss = loss + lsgan_generator_loss(outputs).sum(0)
+        descend(regressor_steps, loss)
+
+        # The discriminator learns to tell all T stages from T times as many real people, in no way paired with them.
+        if adversary:
+            real = poses.sample(STAGES * BATCH, generator)
+            rotations = axis_angle_to_matrix(real.body_pose).unflatten(0, (STAGES, BATCH))
+            on_real = discriminator(rotations, torch.randn(STAGES, BATCH, NUM_BETAS, generator=generator))
+            on_fake = discriminator(stages.rotations[..., 1:, :, :].detach(), stages.betas.detach())
+            descend(discriminator_steps, lsgan_discriminator_loss(on_real, on_fake))
+    return regressor.eval()
+
+
+def descend(schedule: LambdaLR, loss: Tensor) -> None:
+    """Take a step down the mean of a loss."""
+    schedule.optimizer.zero_grad()
+    loss.mean().backward()
+    schedule.optimizer.step()
+    schedule.step()
+
+
+def fade(progress: float) -> float:
+    """Return the factor on the rates: constant for half of the training, then down to a fiftieth."""
+    return min(1.0, 2.02 - 2 * progress)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train twice, and return the exit status: 2 with one line on stderr where the input is of no use."""
+    options = parse_options(arguments)
+    try:
+        if options.steps < 1:
+            raise ValueError(f"--steps: expected 1 or more, got {options.steps}; a thousand are enough")
+        options.out.mkdir(parents=True, exist_ok=True)
+        body = BodyModel(open_body("low"))
+        training, held = read_pools(options.mocap, body)
+    except (OSError, ValueError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    photographer = Photographer(body)
+    keypoints, truth = photographer.photograph(held, torch.Generator().manual_seed(options.seed))
+    estimates, errors = [], []
+    for adversary in (False, True):
+        regressor = train(photographer, training, adversary, options.steps, options.seed)
+        with torch.no_grad():
+            estimates.append(regressor(keypoints).stage(-1))
+            errors.append(1000 * pa_mpjpe(photographer.points(estimates[-1]), truth))
+        print(f"PA-MPJPE {'with' if adversary else 'without'} the adversary: {errors[-1].mean():.1f} mm")
+    gain = 100 * (1 - errors[1].mean() / errors[0].mean())
+    print(f"{gain:.0f} % lower with it, on {len(held)} held-out poses of {len(held.clip_names)} clips")
+    draw(options.out / "people.png", photographer, estimates, errors, keypoints)
+    print(f"written to {options.out}: people.png")
+    return 0
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    mocap = "an .npz of clips of CMU's joint positions, or a saved PosePool (.safetensors)"
+    parser.add_argument("--mocap", required=True, type=Path, metavar="FILE", help=mocap)
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the picture")
+    parser.add_argument("--steps", type=int, default=1000, help="of each training (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, views and noise (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def read_pools(path: Path, body: BodyModel) -> tuple[PosePool, PosePool]:
+    """Return the poses to train on, with their mirror images, and those of every third clip, held out."""
+    if path.suffix == ".safetensors":
+        pool = PosePool.load(path).select(slice(None, None, EVERY))
+    else:
+        clips = {name: clip._replace(joints=clip.joints[::EVERY]) for name, clip in read_clips(path).items()}
+        joints = torch.cat([clip.joints for clip in clips.values()])
+        print(f"fitting bodies to {len(joints)} frames of {len(clips)} clips")
+        fitted = fit_clip(body, next(iter(clips.values()))._replace(joints=joints), sequence=False).params
+        lengths = [len(clip.joints) for clip in clips.values()]
+        pieces = zip(fitted["body_pose"].split(lengths), fitted["global_orient"].split(lengths), strict=True)
+        named = zip(clips, pieces, strict=True)
+        pool = PosePool.from_clips({name: {"body_pose": pose, "global_orient": root} for name, (pose, root) in named})
+    if len(pool.clip_names) < 2:
+        raise ValueError(f"{path}: expected several clips, got {len(pool.clip_names)}; one must be held out")
+    training, held = pool.split(pool.clip_names[::3])
+    return training.mirrored(), held
+
+
+def draw(path: Path, photographer: Photographer, estimates: list[Estimate], errors: list[Tensor], seen: Tensor) -> None:
+    """Draw some people: on the left what the first regressor makes of their keypoints, on the right the second."""
+    chosen = torch.linspace(0, len(seen) - 1, SHOWN + 2).round().long()[1:-1].tolist()
+    body, bones = photographer.body, keypoint_set(KEYPOINTS).bones
+    pictures = []
+    for person in chosen:
+        for estimate, error, name in zip(estimates, errors, ("without", "with"), strict=True):
+            one = estimate.stage(person)
+            vertices = body(**one.arguments(), rotation="matrix").vertices
+            solid = torch.cat((one.camera.project(vertices), one.camera.scale * vertices[:, 2:]), dim=-1)
+            pictures.append(
+                Person(
+                    title=f"{name} the adversary\nPA-MPJPE {error[person]:.0f} mm",
+                    vertices=PIXELS * solid.numpy(),
+                    normals=vertex_normals(solid, body.faces).numpy(),
+                    keypoints=PIXELS * seen[person].numpy(),
+                    seen=seen[person, :, 0].isfinite().numpy(),
+                    fitted=PIXELS * one.camera.project(photographer.points(one)).numpy(),
+                    bones=bones,
+                    from_right=bool(one.rotations[0, 0, 2] >= 0),
+                )
+            )
+    draw_people(pictures, body.data.faces, path, pixels=420, detected="keypoints that were seen")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # the products are so small that threads only wait for each other
+    sys.exit(main())
