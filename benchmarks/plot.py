@@ -8,8 +8,8 @@ from pathlib import Path
 from libraries import OURS, SMPLX
 from results import Run
 
-ROW = re.compile(r"^SMPL (?P<quantity>\w+) (?P<kind>fwd|fwd\+bwd) B=(?P<bodies>\d+)$")
 TITLES = {"vertices": "all vertices", "joints": "24 joints", "keypoints": "19 keypoints", "points": "500 vertices"}
+ROW = re.compile(rf"^SMPL (?P<quantity>{'|'.join(TITLES)}) (?P<kind>fwd|fwd\+bwd) B=(?P<bodies>\d+)$")
 COLORS = {OURS: "#c2410c", "smplfitter": "#2563eb", "body-models": "#6b7280"}
 STYLES = {"fwd": "-", "fwd+bwd": "--"}
 
@@ -35,7 +35,8 @@ def draw(run: Run, path: Path) -> None:
         axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("times as fast as smplx")
-    axes[0].legend(frameon=False)
+    handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    axes[0].legend(handles.values(), handles.keys(), frameon=False)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
@@ -45,7 +46,7 @@ def speed_lines(run: Run) -> dict[tuple[str, str, str], list[tuple[int, float]]]
     lines: dict[tuple[str, str, str], list[tuple[int, float]]] = {}
     for row in run.results:
         found = ROW.match(row.name)
-        if found is None or SMPLX not in row.values or found["quantity"] not in TITLES:
+        if found is None or SMPLX not in row.values:
             continue
         for library, value in row.values.items():
             if library != SMPLX:

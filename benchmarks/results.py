@@ -162,6 +162,8 @@ def page(run: Run, floors: Mapping[str, Floor]) -> str:
             "",
             "Written by `make bench-record`; how it is measured, and how to read it: [README](README.md).",
             "",
+            "![How many times as fast as smplx](../docs/images/speed.png)",
+            "",
             f"Machine: {machine}.",
             "",
             f"Versions: {used}.",
