@@ -165,9 +165,7 @@ class TestRows:
     def test_names_say_what_the_plot_reads(self, tmp_path):
         names = [each.name for each in rows.all_rows(rows.Workbench([OURS, SMPLX], tmp_path))]
         assert sum(bool(plot.ROW.match(name)) for name in names) == 4 * 2 * 5
-        assert all(re.fullmatch(r"[^:]+", name) for name in names), (
-            "a line about a row starts with its name and a colon"
-        )
+        assert not any(":" in name for name in names), "a line about a row starts with its name and a colon"
 
 
 def test_arguments_are_betas_then_pose_in_the_order_of_the_joints(tmp_path, monkeypatch):
