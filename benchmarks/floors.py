@@ -23,27 +23,28 @@ class Floor(NamedTuple):
 
 
 MEMORY_BOUND = "one pass over 17 MB of pose directions takes 0.6 ms at 29 GB/s, of smplx's 1.5 ms"
+EVERY_VERTEX = "each of a keypoint's vertices is posed, where its mean could be, joint by joint"
 
 FLOORS: dict[str, Floor] = {
     "SMPL vertices fwd B=1": Floor(2.3, 3.5, 1.4, MEMORY_BOUND),
     "SMPL vertices fwd B=32": Floor(1.6, 2.2, 1.6),
-    "SMPL vertices fwd B=256": Floor(3.0, 4.5, 3.0),
-    "SMPL vertices fwd+bwd B=1": Floor(2.7, 3.5, 2.0, MEMORY_BOUND + ", and backward takes a second one"),
+    "SMPL vertices fwd B=256": Floor(3.0, 4.5, 2.6),
+    "SMPL vertices fwd+bwd B=1": Floor(2.7, 3.5, 1.6, MEMORY_BOUND + ", and backward takes a second one"),
     "SMPL vertices fwd+bwd B=32": Floor(2.0, 2.5, 2.0),
-    "SMPL vertices fwd+bwd B=256": Floor(3.3, 4.5, 3.3),
+    "SMPL vertices fwd+bwd B=256": Floor(3.3, 4.5, 2.8),
     "SMPL joints fwd B=1": Floor(10, 15, 8),
     "SMPL joints fwd B=32": Floor(20, 40, 20),
     "SMPL joints fwd B=256": Floor(200, 300, 150),
-    "SMPL joints fwd+bwd B=1": Floor(12, 25, 10),
+    "SMPL joints fwd+bwd B=1": Floor(12, 25, 9),
     "SMPL joints fwd+bwd B=32": Floor(44, 90, 40),
     "SMPL joints fwd+bwd B=256": Floor(265, 400, 200),
-    "SMPL keypoints fwd B=256": Floor(105, 150, 80),
-    "SMPL keypoints fwd+bwd B=256": Floor(94, 130, 80),
-    "SMPL points fwd B=256": Floor(40, 60, 40),
-    "SMPL points fwd+bwd B=256": Floor(35, 55, 35),
-    "SMPL joint Jacobian 72x72 B=10": Floor(1500, 3000, 1000),
+    "SMPL keypoints fwd B=256": Floor(105, 150, 15, EVERY_VERTEX),
+    "SMPL keypoints fwd+bwd B=256": Floor(94, 130, 15, EVERY_VERTEX),
+    "SMPL points fwd B=256": Floor(40, 60, 32),
+    "SMPL points fwd+bwd B=256": Floor(35, 55, 30),
+    "SMPL joint Jacobian 72x72 B=10": Floor(1500, 3000, 1200),
     "SMPL 300 Adam steps B=10": Floor(10, 15, 8),
-    "SMPL LM to Adam's loss B=10": Floor(60, 150, 40),
+    "SMPL LM to Adam's loss B=10": Floor(60, 150, 36),
     "SMPL memory fwd B=1024": Floor(4, 5, 4),
     "SMPL memory fwd+bwd B=1024": Floor(4, 5, 4),
 }

@@ -40,7 +40,7 @@ class Subject(NamedTuple):
 
     Attributes:
         data: the model.
-        regressor: (19, V) dense, 30 entries a row.
+        regressor: (19, V) dense, 30 entries a row, of neighbours.
         points: (N,) vertices.
     """
 
@@ -84,10 +84,10 @@ def make_subject(family: str, num_points: int = NUM_POINTS, seed: int = 0) -> Su
     data = synthetic_model(family, num_vertices=VERTICES[family])
     random = np.random.default_rng(seed)
     regressor = np.zeros((NUM_KEYPOINTS, data.num_vertices))
-    for row in regressor:
-        row[random.choice(data.num_vertices, VERTICES_OF_A_KEYPOINT, replace=False)] = random.dirichlet(
-            np.ones(VERTICES_OF_A_KEYPOINT)
-        )
+    for row, middle in zip(regressor, random.choice(data.num_vertices, NUM_KEYPOINTS, replace=False), strict=True):
+        # Like those of real regressors, a keypoint's vertices lie together, and so hang on few joints.
+        distance = np.linalg.norm(data.v_template - data.v_template[middle], axis=-1)
+        row[np.argsort(distance)[:VERTICES_OF_A_KEYPOINT]] = random.dirichlet(np.ones(VERTICES_OF_A_KEYPOINT))
     return Subject(data, regressor, random.choice(data.num_vertices, num_points, replace=False))
 
 
