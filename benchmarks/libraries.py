@@ -113,6 +113,7 @@ def _ours(subject: Subject, folder: Path, device: str) -> Library:
     regressor = KeypointRegressor(
         "hmr19", subject.data, regressor=subject.regressor, regressor_rows="set", device=device
     )
+    keypoints = model.keypoint_bases(regressor)
     bases = model.vertex_bases(torch.as_tensor(subject.points, device=device))
     parts = {"smpl": {"body_pose": 23}, "smplx": {"body_pose": 21, "jaw_pose": 1, "leye_pose": 1, "reye_pose": 1}}
     sizes = {"global_orient": 1, **parts[subject.data.family]}
@@ -129,7 +130,7 @@ def _ours(subject: Subject, folder: Path, device: str) -> Library:
         {
             "vertices": lambda arguments: model(**arguments).vertices,
             "joints": lambda arguments: model.joints(**arguments),
-            "keypoints": lambda arguments: model.keypoints(regressor, **arguments),
+            "keypoints": lambda arguments: model.keypoints(keypoints, **arguments),
             "points": lambda arguments: model.vertices_and_joints(bases, **arguments)[0],
             "joints and points": lambda a: torch.cat(model.vertices_and_joints(bases, **a)[::-1], dim=-2),
         },
