@@ -23,7 +23,6 @@ class Floor(NamedTuple):
 
 
 MEMORY_BOUND = "one pass over 17 MB of pose directions takes 0.6 ms at 29 GB/s, of smplx's 1.5 ms"
-EVERY_VERTEX = "each of a keypoint's vertices is posed, where its mean could be, joint by joint"
 
 FLOORS: dict[str, Floor] = {
     "SMPL vertices fwd B=1": Floor(2.3, 3.5, 1.4, MEMORY_BOUND),
@@ -38,8 +37,8 @@ FLOORS: dict[str, Floor] = {
     "SMPL joints fwd+bwd B=1": Floor(12, 25, 9),
     "SMPL joints fwd+bwd B=32": Floor(44, 90, 40),
     "SMPL joints fwd+bwd B=256": Floor(265, 400, 200),
-    "SMPL keypoints fwd B=256": Floor(105, 150, 15, EVERY_VERTEX),
-    "SMPL keypoints fwd+bwd B=256": Floor(94, 130, 15, EVERY_VERTEX),
+    "SMPL keypoints fwd B=256": Floor(105, 150, 70),
+    "SMPL keypoints fwd+bwd B=256": Floor(94, 130, 70),
     "SMPL points fwd B=256": Floor(40, 60, 32),
     "SMPL points fwd+bwd B=256": Floor(35, 55, 30),
     "SMPL joint Jacobian 72x72 B=10": Floor(1500, 3000, 1200),
