@@ -8,7 +8,7 @@ ARGS ?=
 # Two processes share two cores badly when each starts one thread a core.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: test lint demo bench check clean
+.PHONY: test lint demo bench bench-record bench-check check clean
 .DEFAULT_GOAL := test
 
 # Dynamo cannot trace the wrappers of the shape checks, so files about torch.compile run without them.
@@ -25,8 +25,17 @@ lint: .venv/installed-dev
 demo: .venv/installed
 	$(BIN)/python examples/01_fit_keypoints.py --keypoints $(KEYPOINTS) --out $(OUT)
 
-bench: .venv/installed
-	$(BIN)/pytest benchmarks -o addopts=--import-mode=importlib --benchmark-only $(ARGS)
+# A table of ratios to other libraries; `make bench ARGS=--quick` for the rows with floors alone.
+bench: .venv/installed-bench
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+# The same, kept in benchmarks/RESULTS.md, benchmarks/results.json and docs/images/speed.png.
+bench-record: .venv/installed-bench
+	$(BIN)/python benchmarks/speed.py --record $(ARGS)
+
+# Fails, naming the rows, when ratios have fallen against those kept.
+bench-check: .venv/installed-bench
+	$(BIN)/python benchmarks/speed.py --quick --check $(ARGS)
 
 check:
 	.ci/run
@@ -37,6 +46,10 @@ clean:
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,viz,io]'
+	touch $@
+
+.venv/installed-bench: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -1,76 +1,102 @@
-"""Measure a function against a peer in the same process: alternating rounds, process time, medians."""
+"""Measure functions against each other in one process: alternating rounds, process time, medians with spread."""
 
 from __future__ import annotations
 
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+# A turn takes about the first; a call that takes the second passes over more than caches hold, whatever was in them.
+TURN_SECONDS = 0.01
+LONG_CALL_SECONDS = 0.05
 
-class Ratio(NamedTuple):
+Call = Callable[[], object]
+Clock = Callable[[], float]
+
+
+class Spread(NamedTuple):
+    """Median and tenth and ninetieth percentile of what the rounds gave."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Return the spread of at least one value; of fewer than ten the least and the largest are its ends."""
+        ordered = sorted(values)
+        tenth = len(ordered) // 10
+        return cls(statistics.median(ordered), ordered[tenth], ordered[-1 - tenth])
+
+
+class Paired(NamedTuple):
     """What a paired measurement found.
 
     Attributes:
-        name: what was measured.
-        ours: median seconds a call.
-        peer: likewise.
-        ratio: median over the rounds of peer time / our time.
-        floor: the least ratio that is promised, or None.
+        seconds: a call of each function.
+        ratios: of each but the first: its time / that of the first in the same round.
+        rounds: how many there were.
     """
 
-    name: str
-    ours: float
-    peer: float
-    ratio: float
-    floor: float | None
+    seconds: dict[str, Spread]
+    ratios: dict[str, Spread]
+    rounds: int
 
 
 def measure(
-    name: str,
-    ours: Callable[[], object],
-    peer: Callable[[], object],
-    *,
-    rounds: int,
-    floor: float | None = None,
-) -> Ratio:
-    """Time both in every round, about 10 ms of calls each, and divide within the round.
+    functions: Mapping[str, Call], *, budget: float, rounds: tuple[int, int], clock: Clock = time.process_time
+) -> Paired:
+    """Time every function in every round, about 10 ms of calls each, and divide within the round.
 
-    Process time does not count while another process has the core, and a slow spell of the machine falls on both. Each
-    turn starts with a call that is not timed, so that neither finds its caches filled with the other's data.
+    Process time does not count while another process has the core, and a slow spell of the machine falls on all. A turn
+    of short calls starts with one that is not timed, so that none finds the caches filled with another's data.
+
+    Args:
+        functions: the first is the one that the others are compared with.
+        budget: seconds that all rounds may take, within `rounds`.
+        rounds: the fewest and the most.
+        clock: seconds; on a device, one that waits for it.
     """
     collecting = gc.isenabled()
     gc.disable()
     try:
-        calls = [calls_in_a_turn(function) for function in (ours, peer)]
-        times = [(_seconds(ours, calls[0]), _seconds(peer, calls[1])) for _ in range(rounds)]
+        turns = {name: _turn(function, clock) for name, function in functions.items()}
+        start = clock()
+        times = [_round(functions, turns, clock)]
+        wanted = int(budget / max(clock() - start, 1e-9))
+        times += [_round(functions, turns, clock) for _ in range(1, min(max(wanted, rounds[0]), rounds[1]))]
     finally:
         if collecting:
             gc.enable()
-    ratio = statistics.median(theirs / mine for mine, theirs in times)
-    mine, theirs = (statistics.median(column) for column in zip(*times, strict=True))
-    return Ratio(name, mine, theirs, ratio, floor)
+    first, *others = functions
+    return Paired(
+        seconds={name: Spread.of([taken[name] for taken in times]) for name in functions},
+        ratios={
+            name: Spread.of([taken[name] / taken[first] for taken in times]) for name in functions if name != first
+        },
+        rounds=len(times),
+    )
 
 
-def calls_in_a_turn(function: Callable[[], object]) -> int:
-    """Return how many calls take about 10 ms, at least one."""
+def _turn(function: Call, clock: Clock) -> int:
+    """Return how many calls make a turn: 0 for one without an untimed call before it."""
     function()
-    return max(1, round(0.01 / max(_seconds(function, 3), 1e-6)))
-
-
-def _seconds(function: Callable[[], object], calls: int) -> float:
+    start = clock()
     function()
-    start = time.process_time()
-    for _ in range(calls):
+    taken = clock() - start
+    return 0 if taken > LONG_CALL_SECONDS else max(1, round(TURN_SECONDS / max(taken, 1e-6)))
+
+
+def _round(functions: Mapping[str, Call], turns: Mapping[str, int], clock: Clock) -> dict[str, float]:
+    return {name: _seconds(function, turns[name], clock) for name, function in functions.items()}
+
+
+def _seconds(function: Call, calls: int, clock: Clock) -> float:
+    if calls:
         function()
-    return (time.process_time() - start) / calls
-
-
-def table(title: str, ratios: list[Ratio]) -> str:
-    """Return the ratios as a table."""
-    lines = [title, f"{'':34}{'ours us':>12}{'peer us':>12}{'ratio':>9}{'floor':>8}"]
-    for row in ratios:
-        floor = "-" if row.floor is None else f"{row.floor:g}x"
-        lines.append(f"{row.name:34}{row.ours * 1e6:12.0f}{row.peer * 1e6:12.0f}{row.ratio:8.2f}x{floor:>8}")
-    return "\n".join(lines)
+    start = clock()
+    for _ in range(max(1, calls)):
+        function()
+    return (clock() - start) / max(1, calls)

@@ -177,15 +177,21 @@ def mixed_vertices_jacobian(
             everywhere = pushes.new_zeros(*pushes.shape[:-1], plan.row.feature_width)
             pushes = everywhere.index_copy(-1, constants["_moving_features"], pushes)
         pushes = pushes.unflatten(-1, (joints - 1, -1))
+    directions = None
+    if correctives and plan.has_correctives:
+        directions = bases.pose_directions.unflatten(-2, (joints - 1, -1))
     for name, first, count in chain.pose_columns():
         pivots = _thrice(chain.joints.narrow(-2, first, count)).mT.unsqueeze(-3)
         below = _thrice(chain.path.narrow(-1, first, count).mT).mT
         lever = torch.addcmul(blend(carried, below), (hold @ below).unsqueeze(-2), pivots, value=-1)
         block = _turned(chain.axes(first, count), lever)
-        if pushes is not None and first > 0:
+        if directions is not None and first > 0:
+            # How each turn bends the rest shape: a product for each joint, of few numbers; then turned with the skin.
             bend = _feature_turns(chain, first, count)
-            pushed = torch.einsum("...nxjf,...jfi->...nxji", pushes.narrow(-2, first - 1, count), bend)
-            block = block + pushed.flatten(-2)
+            pushed = torch.einsum("...jfi,...jfp->...jip", bend, directions.narrow(-3, first - 1, count))
+            pushed = _rows_of_corners(pushed.flatten(-3, -2).unflatten(-1, (3, *corners)))
+            for x in range(pushed.shape[-2]):
+                block = torch.addcmul(block, blended.narrow(-1, x, 1), pushed.narrow(-2, x, 1))
         blocks[name] = block
     return chain.finish(carried.sum(-1), blocks, mix.sum(-1))
 
@@ -204,7 +210,8 @@ def _thrice(rows: Tensor) -> Tensor:
 
 def _rows_of_corners(directions: Tensor) -> Tensor:
     """Return directions (*set, K, 3, N, C) as (*set, N, 3 C, K), the rows in the order (corner, coordinate)."""
-    return directions.movedim((-2, -1, -3, -4), (-4, -3, -2, -1)).flatten(-3, -2)
+    # In one piece: a product of many small matrices is fast only then.
+    return directions.movedim((-2, -1, -3, -4), (-4, -3, -2, -1)).flatten(-3, -2).contiguous()
 
 
 def _feature_turns(chain: _Chain, first: int, count: int) -> Tensor:

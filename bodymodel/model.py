@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -25,15 +25,14 @@ from .buffers import arrays_for_speed
 from .data import BodyModelData
 from .freeze import freeze_shape, frozen_constants
 from .jacobians import PointsJacobian, added, combined, joints_jacobian, mixed_vertices_jacobian
+from .keypoint_bases import KeypointBases, keypoint_bases, keypoints_pass
+from .keypoints import KeypointRegressor
 from .kinematics import KinematicTables, kinematic_tables
 from .outputs import BodyOutput, RestBody, SurfacePoints
 from .passes import Plan, joints_pass, pose_pass, shape_pass, subset_pass, vertex_bases, whole_pass
 from .select import select_vertices
 from .skeleton import Skeleton
 from .skinning import VertexBases
-
-if TYPE_CHECKING:
-    from .keypoints import KeypointRegressor
 
 _Result = TypeVar("_Result")
 
@@ -192,20 +191,27 @@ class BodyModel(nn.Module):
         return (vertices.unflatten(-2, (-1, 3)) * weights.unsqueeze(-1)).sum(-2)
 
     def keypoints(
-        self, regressor: KeypointRegressor, **arguments: Unpack[BodyArguments]
+        self, regressor: KeypointRegressor | KeypointBases, **arguments: Unpack[BodyArguments]
     ) -> Float[Tensor, "*batch K 3"]:
         """Return the keypoints of a set, computing only the vertices that it needs.
 
         Args:
-            regressor: names the set; its `valid` tells which keypoints this body has (the others are zero).
+            regressor: names the set; its `valid` tells which keypoints this body has (the others are zero). In a loop,
+                pass what `keypoint_bases(regressor)` returned once.
             **arguments: those of `forward`.
 
         Returns:
             (*B, K, 3) in metres, in the order of `regressor.names`.
         """
         given = self._signature.read(arguments, self.dtype)
+        if isinstance(regressor, KeypointBases):
+            return self._exactly(keypoints_pass, regressor, given)
         vertices, joints = self._exactly(subset_pass, self.vertex_bases(regressor.vertex_ids), given, given.batch)
         return regressor(joints, vertices)
+
+    def keypoint_bases(self, regressor: KeypointRegressor) -> KeypointBases:
+        """Return the constants of the keypoints of a set, as few points as they can be made of."""
+        return keypoint_bases(self.vertex_bases(regressor.vertex_ids), regressor)
 
     def vertices_and_joints(
         self, ids: Int[Tensor, "*set N"] | VertexBases, **arguments: Unpack[BodyArguments]

@@ -1,0 +1,52 @@
+"""What is asked of each row, and what is promised: the one place of these numbers. Ratios to smplx in the same run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Floor(NamedTuple):
+    """How many times better than smplx a row must be.
+
+    Attributes:
+        asked: the goal.
+        stretch: what would be excellent.
+        promised: what a run fails below; less than asked where the goal is not reached yet, None where nothing is
+            promised yet.
+        reason: why less is promised.
+    """
+
+    asked: float
+    stretch: float
+    promised: float | None
+    reason: str = ""
+
+
+MEMORY_BOUND = "one pass over 17 MB of pose directions takes 0.6 ms at 29 GB/s, of smplx's 1.5 ms"
+
+FLOORS: dict[str, Floor] = {
+    "SMPL vertices fwd B=1": Floor(2.3, 3.5, 1.4, MEMORY_BOUND),
+    "SMPL vertices fwd B=32": Floor(1.6, 2.2, 1.6),
+    "SMPL vertices fwd B=256": Floor(3.0, 4.5, 2.6),
+    "SMPL vertices fwd+bwd B=1": Floor(2.7, 3.5, 1.6, MEMORY_BOUND + ", and backward takes a second one"),
+    "SMPL vertices fwd+bwd B=32": Floor(2.0, 2.5, 2.0),
+    "SMPL vertices fwd+bwd B=256": Floor(3.3, 4.5, 2.8),
+    "SMPL joints fwd B=1": Floor(10, 15, 8),
+    "SMPL joints fwd B=32": Floor(20, 40, 20),
+    "SMPL joints fwd B=256": Floor(200, 300, 150),
+    "SMPL joints fwd+bwd B=1": Floor(12, 25, 9),
+    "SMPL joints fwd+bwd B=32": Floor(44, 90, 40),
+    "SMPL joints fwd+bwd B=256": Floor(265, 400, 200),
+    "SMPL keypoints fwd B=256": Floor(105, 150, 70),
+    "SMPL keypoints fwd+bwd B=256": Floor(94, 130, 70),
+    "SMPL points fwd B=256": Floor(40, 60, 32),
+    "SMPL points fwd+bwd B=256": Floor(35, 55, 30),
+    "SMPL joint Jacobian 72x72 B=10": Floor(1500, 3000, 1200),
+    "SMPL 300 Adam steps B=10": Floor(10, 15, 8),
+    "SMPL LM to Adam's loss B=10": Floor(60, 150, 36),
+    "SMPL memory fwd B=1024": Floor(4, 5, 4),
+    "SMPL memory fwd+bwd B=1024": Floor(4, 5, 4),
+}
+
+# In every row: not slower than any library but smplx, which has floors of its own.
+LEAST_TO_OTHERS = 1.0
