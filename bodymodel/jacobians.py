@@ -169,17 +169,13 @@ def mixed_vertices_jacobian(
         directions = shape_directions.narrow(-2, start, count).unflatten(-1, (3, *corners))
         own = torch.einsum("...nxc,...nck->...nxk", blended, _rows_of_corners(directions))
         blocks[name] = (hold @ chain.shape_moves(start, count)[1]).unflatten(-1, (3, count)) + own
-    pushes = None
-    if correctives and plan.has_correctives and len(chain.pose_columns()) > 0:
-        directions = bases.pose_directions.unflatten(-1, (3, *corners))
-        pushes = torch.einsum("...nxc,...nck->...nxk", blended, _rows_of_corners(directions))
-        if plan.fixed:
-            everywhere = pushes.new_zeros(*pushes.shape[:-1], plan.row.feature_width)
-            pushes = everywhere.index_copy(-1, constants["_moving_features"], pushes)
-        pushes = pushes.unflatten(-1, (joints - 1, -1))
     directions = None
     if correctives and plan.has_correctives:
-        directions = bases.pose_directions.unflatten(-2, (joints - 1, -1))
+        directions = bases.pose_directions
+        if plan.fixed:
+            everywhere = directions.new_zeros(*directions.shape[:-2], plan.row.feature_width, directions.shape[-1])
+            directions = everywhere.index_copy(-2, constants["_moving_features"], directions)
+        directions = directions.unflatten(-2, (joints - 1, -1))
     for name, first, count in chain.pose_columns():
         pivots = _thrice(chain.joints.narrow(-2, first, count)).mT.unsqueeze(-3)
         below = _thrice(chain.path.narrow(-1, first, count).mT).mT

@@ -51,6 +51,7 @@ def keypoint_bases(vertices: VertexBases, regressor: KeypointRegressor) -> Keypo
     def mean(planes: Tensor) -> Tensor:
         return (planes.unflatten(-1, (3, -1)) @ means).flatten(-2)
 
+    assert vertices.shape_directions is not None
     every = torch.arange(len(mass), device=mass.device)
     weights = vertices.weights.new_zeros(len(vertices.weights), len(mass))
     weights[joint, every] = 1
