@@ -16,6 +16,8 @@ from physique.geometry import axis_angle_to_matrix, geodesic_angle
 from physique.priors import FactorizedDiscriminator
 from torch import Tensor
 
+from .impostors import auc
+
 if TYPE_CHECKING:
     from physique.priors import PosePool
 
@@ -228,13 +230,6 @@ def swap_one(rotations: Tensor, clip: Tensor, generator: torch.Generator, tries:
 def energy_of(prior: FactorizedDiscriminator, rotations: Tensor) -> Tensor:
     """Return the energy (N,) of rotations."""
     return (prior.pose_realness(rotations) - 1).square().sum(-1)
-
-
-def auc(real: Tensor, impostor: Tensor) -> float:
-    """Return how often an impostor has more energy than a real pose; a tie counts half."""
-    ordered = real.sort().values
-    below = torch.searchsorted(ordered, impostor) + torch.searchsorted(ordered, impostor, right=True)
-    return float(below.double().mean() / (2 * len(real)))
 
 
 def percent(mask: Tensor) -> float:

@@ -31,7 +31,7 @@ def report(prior: GaussianMixturePrior, held: PosePool, body: BodyModel, *, seed
     return {
         "held-out mean log-likelihood, per pose of 69 numbers": float(likelihood.mean()),
         "held-out mean log-likelihood of one Gaussian of the mixture's moments": float(flat.mean()),
-        **told_apart(prior, poses, seed),
+        **told_apart(prior.energy, poses, seed),
     }
 
 

@@ -66,7 +66,7 @@ def report(prior: PoseVAE, held: PosePool, body: BodyModel, *, seed: int) -> dic
         "held-out reconstruction error, degrees, 95th percentile": float(angles.flatten().quantile(0.95)),
         "held-out reconstruction error, mm per joint, root fixed": float(1000 * moved.mean()),
         "held-out mean squared latent (1 under the prior)": float(latents.square().mean()),
-        **told_apart(prior, poses, seed),
+        **told_apart(prior.energy, poses, seed),
     }
 
 
