@@ -80,7 +80,7 @@ class Workbench:
         """Return how long a row of so many bodies may take."""
         if self.quick:
             return Effort(1.0, (3, 41))
-        return Effort(1.5, (3 if bodies >= 256 else 7, 101))
+        return Effort(1.5, (2 if bodies >= 1024 else 3 if bodies >= 256 else 7, 101))
 
     @property
     def fit_rounds(self) -> tuple[int, int]:
@@ -147,7 +147,7 @@ def _measure_adam(bench: Workbench, name: str) -> Result:
 def _measure_least_squares(bench: Workbench, name: str) -> Result:
     fit, calls = _make_fit(bench)
     steps = fit.steps_to(fit.adam(SMPLX))
-    calls[OURS] = functools.partial(fit.least_squares, steps)
+    calls = {OURS: functools.partial(fit.least_squares, steps), SMPLX: calls[SMPLX]}
     return _result(name, measure(calls, budget=1, rounds=bench.fit_rounds), "ms", 1e3, f"{steps} steps")
 
 
