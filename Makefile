@@ -7,14 +7,16 @@ ARGS ?=
 
 # Two processes share two cores badly when each starts one thread a core.
 export OMP_NUM_THREADS ?= 1
+# A worker a core; files stay whole, so that what a file makes once is made once.
+WORKERS := -n auto --dist loadfile
 
 .PHONY: test lint demo bench bench-record bench-check check clean
 .DEFAULT_GOAL := test
 
 # Dynamo cannot trace the wrappers of the shape checks, so files about torch.compile run without them.
 test: .venv/installed
-	$(BIN)/pytest -o python_files='test_*_compiled.py' $(ARGS)
-	$(BIN)/pytest --ignore-glob='*_compiled.py' --jaxtyping-packages=physique,beartype.beartype $(ARGS)
+	$(BIN)/pytest $(WORKERS) -o python_files='test_*_compiled.py' $(ARGS)
+	$(BIN)/pytest $(WORKERS) --ignore-glob='*_compiled.py' --jaxtyping-packages=physique,beartype.beartype $(ARGS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

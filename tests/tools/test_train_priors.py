@@ -52,7 +52,7 @@ def test_training_writes_weights_and_figures_and_the_check_agrees(run, pool, tmp
     assert run(*arguments) == 0
     assert isinstance(load_prior(out / "limits.safetensors"), JointLimits)
     written, before = card.read_text(), shipped.split("<!--")[0]
-    assert written.startswith(before) and written != shipped and written.count("| limits |") == 5
+    assert written.startswith(before) and written != shipped and written.count("| limits |") == 6
     assert "40 poses of 2 clips to train on, 20 of 1 held" in capsys.readouterr().out
 
     assert run(*arguments, "--check") == 0
