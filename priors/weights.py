@@ -7,11 +7,21 @@ import json
 import os
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from .tensor_files import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from .depth_lifter import DepthLifter
+    from .discriminator import FactorizedDiscriminator
+    from .gaussian_mixture import GaussianMixturePrior
+    from .joint_limits import JointLimits
+    from .pose_denoiser import PoseDenoiser
+    from .pose_dictionary import PoseDictionary
+    from .pose_vae import PoseVAE
 
 # Name of a prior -> module and class in this package, imported when asked for.
 PRIORS = {
@@ -27,6 +37,38 @@ WEIGHTS = Path(__file__).parent / "weights"
 _HALF_MAX = torch.finfo(torch.float16).max
 
 
+@overload
+def load_prior(
+    name: Literal["critic"], *, dtype: torch.dtype = ..., device: torch.device | str | None = ...
+) -> FactorizedDiscriminator: ...
+@overload
+def load_prior(
+    name: Literal["denoiser"], *, dtype: torch.dtype = ..., device: torch.device | str | None = ...
+) -> PoseDenoiser: ...
+@overload
+def load_prior(
+    name: Literal["dictionary"], *, dtype: torch.dtype = ..., device: torch.device | str | None = ...
+) -> PoseDictionary: ...
+@overload
+def load_prior(
+    name: Literal["gmm"], *, dtype: torch.dtype = ..., device: torch.device | str | None = ...
+) -> GaussianMixturePrior: ...
+@overload
+def load_prior(
+    name: Literal["lifter"], *, dtype: torch.dtype = ..., device: torch.device | str | None = ...
+) -> DepthLifter: ...
+@overload
+def load_prior(
+    name: Literal["limits"], *, dtype: torch.dtype = ..., device: torch.device | str | None = ...
+) -> JointLimits: ...
+@overload
+def load_prior(
+    name: Literal["vae"], *, dtype: torch.dtype = ..., device: torch.device | str | None = ...
+) -> PoseVAE: ...
+@overload
+def load_prior(
+    name: str | os.PathLike[str], *, dtype: torch.dtype = ..., device: torch.device | str | None = ...
+) -> nn.Module: ...
 def load_prior(
     name: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
 ) -> nn.Module:
