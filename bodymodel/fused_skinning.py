@@ -76,6 +76,13 @@ class _FusedSkinning(torch.autograd.Function):
         return *_gradients_in_pieces(inputs, corrected, upstream, needed), None, None, None
 
 
+def _bodies_a_piece(bodies: int, num_vertices: int) -> int:
+    """Return how many bodies pass together: as many as fit, in pieces of about the same size."""
+    most = max(1, PIECE // num_vertices)
+    pieces = -(-bodies // most)
+    return -(-bodies // max(1, pieces))
+
+
 def _in_pieces(
     template: Tensor,
     coefficients: Tensor | None,
@@ -89,7 +96,7 @@ def _in_pieces(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Return posed vertices (B, 3, V), shaped planes (B, 3 V) or None, and with `keep` the planes before skinning."""
     bodies, count = len(transforms), weights.shape[-1]
-    size = max(1, PIECE // count)
+    size = _bodies_a_piece(bodies, count)
     posed = transforms.new_empty(bodies, 3, count)
     planes = None if coefficients is None else transforms.new_empty(bodies, 3 * count)
     # What is skinned, of all bodies where it is kept, else of one piece at a time.
@@ -122,7 +129,7 @@ def _gradients_in_pieces(
     template, coefficients, feature, transforms, shape_directions, pose_directions, weights = inputs
     posed_grad, planes_grad = upstream
     bodies, count = len(transforms), weights.shape[-1]
-    size = max(1, PIECE // count)
+    size = _bodies_a_piece(bodies, count)
     to_template, to_coefficients, to_feature, to_transforms = needed
     gradients = [
         torch.zeros_like(template) if to_template else None,

@@ -27,7 +27,7 @@ Constants = Mapping[str, Tensor]
 
 # Without gradients the fused path gains from about this many joints, or vertices, on.
 MANY_JOINTS = 16 * 24
-MANY_VERTICES = 6 * 6890
+MANY_VERTICES = 14 * 6890
 
 
 class Plan(NamedTuple):
