@@ -8,6 +8,7 @@ everything that looks inside operations (functorch, forward mode, compilers), ta
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -78,9 +79,8 @@ class _FusedSkinning(torch.autograd.Function):
 
 def _bodies_a_piece(bodies: int, num_vertices: int) -> int:
     """Return how many bodies pass together: as many as fit, in pieces of about the same size."""
-    most = max(1, PIECE // num_vertices)
-    pieces = -(-bodies // most)
-    return -(-bodies // max(1, pieces))
+    pieces = max(1, math.ceil(bodies / max(1, PIECE // num_vertices)))
+    return max(1, math.ceil(bodies / pieces))
 
 
 def _in_pieces(
