@@ -3,7 +3,7 @@
 Bodies are fitted to motion capture; every third clip is held out. The regressor sees keypoints of the training poses,
 from up to 70° to either side of the front, and no pose at all; the discriminator sees poses, but not which keypoints
 are theirs. Prints the PA-MPJPE on held-out poses of a training without the adversary and of one with it, and writes
-DIR/people.png, three of them side by side. Takes two minutes. Needs `pip install "physique[viz]"`.
+DIR/people.png, three of them side by side. Takes two minutes on one thread. Needs `pip install "physique[viz]"`.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     try:
         if options.steps < 1:
-            raise ValueError(f"--steps: expected 1 or more, got {options.steps}; a thousand are enough")
+            raise ValueError(f"--steps: expected 1 or more, got {options.steps}; two thousand are enough")
         options.out.mkdir(parents=True, exist_ok=True)
         body = BodyModel(open_body("low"))
         training, held = read_pools(options.mocap, body)
@@ -199,7 +199,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     mocap = "an .npz of clips of CMU's joint positions, or a saved PosePool (.safetensors)"
     parser.add_argument("--mocap", required=True, type=Path, metavar="FILE", help=mocap)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the picture")
-    parser.add_argument("--steps", type=int, default=1000, help="of each training (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2000, help="of each training (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, views and noise (default: %(default)s)")
     return parser.parse_args(arguments)
 
