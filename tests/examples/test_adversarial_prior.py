@@ -77,16 +77,17 @@ def test_every_third_clip_is_held_out_and_the_rest_is_mirrored(example, pool):
 def test_keypoints_fill_the_image(example, pool):
     photographer = example.Photographer(BodyModel(open_body("low")))
     seen, points = photographer.photograph(PosePool.load(pool), torch.Generator().manual_seed(0))
-    assert seen.shape == (120, 14, 2) and points.shape == (120, 14, 3)
+    assert seen.shape == (120, 19, 2) and points.shape == (120, 19, 3)
     assert_close(seen.abs().amax((-1, -2)), torch.ones(120), atol=0.05, rtol=0.0)
-    index = keypoint_set("lsp14").index
+    index = keypoint_set("hmr19").index
     assert (seen[:, index("right_ankle"), 1] > seen[:, index("neck"), 1]).double().mean() > 0.9, "y is down"
 
 
 def test_the_regressor_starts_upright_at_rest_and_stages_build_on_each_other(example):
     torch.manual_seed(0)
-    regressor = example.Regressor()
-    keypoints = torch.randn(5, 14, 2)
+    body = BodyModel(open_body("low"))
+    regressor = example.Regressor(body)
+    keypoints = torch.randn(5, 19, 2)
     torch.nn.init.zeros_(regressor.correction[-1].weight)
     estimate = regressor(keypoints)
     assert estimate.rotations.shape == (3, 5, 24, 3, 3) and estimate.betas.shape == (3, 5, 10)
@@ -94,6 +95,9 @@ def test_the_regressor_starts_upright_at_rest_and_stages_build_on_each_other(exa
     assert_close(estimate.rotations[:, :, 0], torch.diag(torch.tensor([1.0, -1, -1])).expand(3, 5, 3, 3))
     torch.nn.init.constant_(regressor.correction[-1].bias, 0.1)
     assert_close(regressor(keypoints).camera.scale[:, 0].detach(), torch.tensor([1.0, 1.1, 1.2]))
+    still = [body.skeleton.index(name) - 1 for name in ("head", "left_hand", "right_wrist", "left_foot")]
+    turned = (regressor(keypoints).rotations[-1, 0, 1:] - torch.eye(3)).abs().amax((-1, -2)) > 0.01
+    assert not turned[still].any() and turned.sum() == 23 - 7
 
 
 def test_the_training_loop_is_short(example):
