@@ -104,6 +104,39 @@ class PoseDenoiser(nn.Module):
         lifted = self.complete(points, torch.cat((given, torch.zeros_like(given[..., :1])), dim=-1))
         return lifted - lifted[..., list(self.root), :].mean(-2, keepdim=True)
 
+    def residuals(
+        self, points: Float[Tensor, "*#batch K 3"], mask: Bool[Tensor, "*#batch K"] | None = None
+    ) -> Float[Tensor, "*batch residuals"]:
+        """Return how `denoise` would move the given points, flat: the squares sum to `energy`.
+
+        Args:
+            points: (*batch, K, 3) in camera axes, any unit.
+            mask: (*batch, K) true where there is a point; the residuals of others are zero.
+
+        Returns:
+            (*batch, 3 K) in the unit of the points.
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        moved = self.denoise(points, mask)
+        given = points.isfinite().all(-1, keepdim=True)
+        if mask is not None:
+            given = given & mask.unsqueeze(-1)
+        return torch.where(given, moved - torch.where(given, points, 0), 0).flatten(-2)
+
+    def energy(
+        self, points: Float[Tensor, "*#batch K 3"], mask: Bool[Tensor, "*#batch K"] | None = None
+    ) -> Float[Tensor, "*batch"]:
+        """Return the summed squares of `residuals`: small where points look like a person's already.
+
+        A denoiser's correction points up the slope of the log density of what it was trained on, so its length vanishes
+        at likely poses, and far from all of them too: use it near a solution.
+
+        Source: Alain & Bengio (2014), "What regularized auto-encoders learn from the data-generating distribution".
+        """
+        return self.residuals(points, mask).square().sum(-1)
+
     def forward(
         self, keypoints: Float[Tensor, "*#batch K 2"], confidence: Float[Tensor, "*#batch K"] | None = None
     ) -> Float[Tensor, "*batch K 3"]:

@@ -55,6 +55,21 @@ def test_what_is_missing_is_not_read():
         assert denoiser.lift(keypoints, mask.double()).equal(denoiser.lift(points[..., :2], mask.double()))
 
 
+def test_the_energy_is_the_squared_distance_that_given_points_are_moved():
+    denoiser, points = trained(), people(4)
+    mask = torch.ones(4, POINTS, dtype=torch.bool)
+    mask[0, 3], points[1, 5] = False, torch.nan
+    spoilt = points.clone().requires_grad_()
+    moved = (denoiser.denoise(points, mask) - points).square().sum(-1)
+    given = mask & points.isfinite().all(-1)
+    energy = denoiser.energy(spoilt, mask)
+    torch.testing.assert_close(energy, torch.where(given, moved, 0).sum(-1))
+    (gradient,) = torch.autograd.grad(energy.sum(), spoilt)
+    assert gradient.isfinite().all() and (gradient[~given] == 0).all()
+    fresh = PoseDenoiser(width=32).double().eval()
+    torch.testing.assert_close(fresh.energy(people(3)), torch.zeros(3, dtype=torch.float64))
+
+
 def test_a_point_that_is_not_finite_is_missing():
     denoiser, points = trained(), people(4)
     mask = torch.ones(4, POINTS, dtype=torch.bool)
