@@ -15,12 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..geometry.axis_angle import axis_angle_to_matrix_and_bend, half_angle_factors
-from .kinematics import chain_joints, chain_transforms
+from ..geometry.axis_angle import axis_angle_to_matrix_and_bend
+from .kinematics import chain_joints, chain_rotations, chain_transforms
 from .skinning import joint_transforms
 
 # From about this many numbers on, products of whole planes beat `torch.linalg.cross`, which goes vector by vector.
 LONG = 2000
+# Up to this many levers in all, the number of calls decides; beyond, the length of their runs.
+FEW = 16 * 24
+# Half angles start here, so that sin(x)/x is one at zero without a choice.
+SMALLEST = 1e-30
 
 
 class Chain(NamedTuple):
@@ -60,42 +64,42 @@ def fused_joints(
 
 
 def _run(axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    names = ("_tree_jumps", "_tree_turners", "_tree_placement", "_bend_mix", "_identity")
-    tables = [constants[name] for name in names]
     if torch.is_grad_enabled() and (axis_angle.requires_grad or lever.requires_grad):
-        return _FusedChain.apply(axis_angle, lever, *tables)
-    return _forward(axis_angle, lever, *tables)[0]
+        return _FusedChain.apply(axis_angle, lever, constants)
+    return _forward(axis_angle, lever, constants, keep=False)[0]
 
 
-def _plain(axis_angle: Tensor, lever: Tensor, jumps: Tensor, turners: Tensor, placement: Tensor) -> tuple[Tensor, ...]:
+def _plain(axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """Return the same by operations that PyTorch differentiates to any order."""
+    jumps, turners = constants["_tree_jumps"], constants["_tree_turners"]
     local, bend = axis_angle_to_matrix_and_bend(axis_angle)
     count = axis_angle.shape[1] - 1
     if lever.shape[1] == count:
-        return (chain_joints(local, lever, jumps, turners, placement),)
-    turned, joints, translations = chain_transforms(local, lever, jumps, turners, placement)
+        return (chain_joints(local, lever, jumps, turners, constants["_tree_path"]),)
+    turned, joints, translations = chain_transforms(local, lever, jumps, turners, constants["_tree_placement"])
     return joints, turned, joint_transforms(turned, translations), bend.narrow(1, 1, count - 1).flatten(1)
 
 
 class _FusedChain(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, axis_angle: Tensor, lever: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
-        outputs, kept = _forward(axis_angle, lever, *tables)
-        ctx.save_for_backward(axis_angle, lever, *tables, *kept)
+    def forward(ctx: Any, axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        outputs, kept = _forward(axis_angle, lever, constants, keep=True)
+        ctx.constants = constants
+        ctx.save_for_backward(axis_angle, lever, *kept)
         ctx.set_materialize_grads(False)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
-        axis_angle, lever, jumps, turners, placement, _, _, *kept = ctx.saved_tensors
+        axis_angle, lever, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():
-            outputs = _plain(axis_angle, lever, jumps, turners, placement)
-            wanted = [v for v, wants in zip((axis_angle, lever), ctx.needs_input_grad, strict=False) if wants]
+            # Nodes of their own: one input may have been made from the other.
+            own = axis_angle.view_as(axis_angle), lever.view_as(lever)
+            outputs = _plain(*own, ctx.constants)
+            wanted = [value for value, wants in zip(own, ctx.needs_input_grad, strict=False) if wants]
             found = iter(gradients_with_graph(outputs, upstream, wanted))
-            gradients = [next(found) if wants else None for wants in ctx.needs_input_grad[:2]]
-        else:
-            gradients = _backward(ctx.needs_input_grad, lever, placement, kept, upstream)
-        return *gradients, None, None, None, None, None
+            return *(next(found) if wants else None for wants in ctx.needs_input_grad[:2]), None
+        return *_backward(ctx.needs_input_grad, lever, ctx.constants["_tree_path"], kept, upstream), None
 
 
 def gradients_with_graph(outputs: Any, upstream: Any, wanted: list[Tensor]) -> tuple[Tensor | None, ...]:
@@ -106,76 +110,108 @@ def gradients_with_graph(outputs: Any, upstream: Any, wanted: list[Tensor]) -> t
 
 
 def _forward(
-    axis_angle: Tensor, lever: Tensor, jumps: Tensor, turners: Tensor, placement: Tensor, mix: Tensor, identity: Tensor
+    axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor], *, keep: bool
 ) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Return the outputs, and with `keep` what backward needs, component by component."""
+    if len(axis_angle) * lever.shape[1] <= FEW:
+        return _forward_of_few(axis_angle, lever, constants, keep=keep)
+    return _forward_of_many(axis_angle, lever, constants)
+
+
+def _forward_of_few(
+    axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor], *, keep: bool
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Compute joint by joint with products of 3x3 matrices: the fewest calls."""
+    joints, levers = axis_angle.shape[1] - 1, lever.shape[1]
+    half = torch.linalg.vector_norm(axis_angle, dim=-1, keepdim=True).mul_(0.5).clamp_(min=SMALLEST)
+    sinc, cosine = half.sin().div_(half), half.cos()
+    vector = axis_angle * sinc
+    terms = torch.cat((vector, cosine), dim=-1).unsqueeze(-1) * vector.unsqueeze(-2)
+    bend = (terms.flatten(-2) @ constants["_bend_mix"].t()).view(*axis_angle.shape, 3)
+    local = bend + constants["_identity"]
+    world = chain_rotations(local, constants["_tree_jumps"])
+    turning = world.index_select(1, constants["_tree_turners"].narrow(0, 0, levers))
+    arms = (turning @ lever.unsqueeze(-1)).squeeze(-1)
+    if levers == joints:
+        at = constants["_tree_path"] @ arms
+        outputs, inner = (at,), ()
+    else:
+        at, shift = (constants["_tree_placement"] @ arms).split((joints, joints), dim=1)
+        turned = turning.narrow(1, joints, joints)
+        outputs = (at, turned, joint_transforms(turned, shift), bend.narrow(1, 1, joints - 1).flatten(1))
+        inner = arms.permute(2, 1, 0), local.permute(2, 3, 1, 0)
+    if not keep:
+        return outputs, []
+    angles = (value.squeeze(-1).t() for value in (sinc, cosine, half))
+    return outputs, [axis_angle.permute(2, 1, 0), *angles, turning.permute(2, 3, 1, 0), at.permute(2, 1, 0), *inner]
+
+
+def _forward_of_many(
+    axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Compute component by component, the bodies last: the longest runs."""
     bodies, joints, levers = len(axis_angle), axis_angle.shape[1] - 1, lever.shape[1]
     vector = axis_angle.permute(2, 1, 0).contiguous()
-    square = (vector * vector).sum(0)
-    sinc, cosine = half_angle_factors(square)
+    half = (vector * vector).sum(0).sqrt_().mul_(0.5).clamp_(min=SMALLEST)
+    sinc, cosine = half.sin().div_(half), half.cos()
     # R - I = cos K + K²/2: the nine products of u = sinc r, and cos u, mixed by whole numbers and halves.
     terms = vector.new_empty(4, 3, joints + 1, bodies)
-    half = vector * sinc
-    torch.mul(half.unsqueeze(0), half.unsqueeze(1), out=terms.narrow(0, 0, 3))
-    torch.mul(half, cosine, out=terms.select(0, 3))
-    bend = (mix @ terms.view(12, (joints + 1) * bodies)).view(3, 3, joints + 1, bodies)
-    local = bend + identity[:, :, None, None]
+    turn = vector * sinc
+    torch.mul(turn.unsqueeze(0), turn.unsqueeze(1), out=terms.narrow(0, 0, 3))
+    torch.mul(turn, cosine, out=terms.select(0, 3))
+    bend = (constants["_bend_mix"] @ terms.view(12, (joints + 1) * bodies)).view(3, 3, joints + 1, bodies)
+    local = bend + constants["_identity"][:, :, None, None]
     world = local
-    for jump in jumps.unbind(0):
+    for jump in constants["_tree_jumps"].unbind(0):
         world = _product(world.index_select(2, jump), world)
-    turning = world.index_select(2, turners.narrow(0, 0, levers))
-    arms = lever.permute(2, 1, 0)
-    turned_arms = (turning * arms).sum(1)
+    turning = world.index_select(2, constants["_tree_turners"].narrow(0, 0, levers))
+    arms = (turning * lever.permute(2, 1, 0)).sum(1)
+    kept = [vector, sinc, cosine, half, turning]
     if levers == joints:
-        placed = placement.narrow(0, 0, joints).narrow(1, 0, joints) @ turned_arms
-        kept = [vector, sinc, cosine, square, turning, placed]
-        return (placed.permute(2, 1, 0).contiguous(),), kept
-    placed = placement @ turned_arms
-    at, shift = placed.split((joints, joints), dim=1)
+        placed = constants["_tree_path"] @ arms
+        return (placed.permute(2, 1, 0).contiguous(),), [*kept, placed]
+    at, shift = (constants["_tree_placement"] @ arms).split((joints, joints), dim=1)
     frames = turning.narrow(2, joints, joints)
     transforms = torch.cat((frames, shift.unsqueeze(1)), dim=1).permute(3, 0, 1, 2).reshape(bodies, 12, joints)
     feature = bend.narrow(2, 1, joints - 1).permute(3, 2, 0, 1).reshape(bodies, 9 * (joints - 1))
     turned = frames.permute(3, 2, 0, 1).contiguous()
-    kept = [vector, sinc, cosine, square, turning, at, turned_arms, local]
-    return (at.permute(2, 1, 0).contiguous(), turned, transforms, feature), kept
+    return (at.permute(2, 1, 0).contiguous(), turned, transforms, feature), [*kept, at, arms, local]
 
 
 def _backward(
-    needed: tuple[bool, ...], lever: Tensor, placement: Tensor, kept: list[Tensor], upstream: tuple[Tensor | None, ...]
+    needed: tuple[bool, ...], lever: Tensor, path: Tensor, kept: list[Tensor], upstream: tuple[Tensor | None, ...]
 ) -> tuple[Tensor | None, Tensor | None]:
-    vector, sinc, cosine, square, turning, at, *others = kept
+    vector, sinc, cosine, half, turning, at, *others = kept
     joints, bodies = at.shape[1:]
     to_joints, to_turned, to_transforms, to_feature = (*upstream, None, None, None)[:4]
-    subtree = placement.narrow(0, 0, joints).narrow(1, 0, joints).t()
     # What pulls on each joint: force and torque.
-    pull = at.new_zeros(6, joints, bodies)
-    force, torque = pull.split((3, 3))
-    if to_joints is not None:
-        force.add_(to_joints.permute(2, 1, 0))
+    force = None if to_joints is None else to_joints.permute(2, 1, 0)
     shift_pull = None
     frame_pull = None if to_turned is None else to_turned.permute(2, 3, 1, 0)
     if to_transforms is not None:
         by_row = to_transforms.view(bodies, 3, 4, joints).permute(1, 2, 3, 0).contiguous()
         shift_pull = by_row.select(1, 3)
-        force.add_(shift_pull)
+        force = shift_pull if force is None else force + shift_pull
         frame_pull = by_row.narrow(1, 0, 3) if frame_pull is None else by_row.narrow(1, 0, 3) + frame_pull
-    torque.add_(_cross(at, force))
+    if force is None:
+        force = torch.zeros_like(at)
+    torque = _cross(at, force)
     if frame_pull is not None:
-        frames = turning.narrow(2, joints, joints)
-        torque.add_(_cross(frames, frame_pull).sum(1))
+        torque += _cross(turning.narrow(2, joints, joints), frame_pull).sum(1)
     if shift_pull is not None:
-        torque.sub_(_cross(others[0].narrow(1, joints, joints), shift_pull))
-    pull = subtree @ pull
-    force, torque = pull.split((3, 3))
+        torque -= _cross(others[0].narrow(1, joints, joints), shift_pull)
+    # Those of its subtree, about the origin; then the torque about itself.
+    force, torque = (path.t() @ torch.cat((force, torque))).split((3, 3))
     torque = torque - _cross(at, force)
-    above = turning.narrow(2, 0, joints)
     to_vector = to_lever = None
     if needed[0]:
+        above = turning if turning.shape[2] == joints else turning.narrow(2, 0, joints)
         local_torque = torch.zeros_like(vector)
         torch.sum(above * torque.unsqueeze(1), 0, out=local_torque.narrow(1, 0, joints))
         if to_feature is not None:
             by_entry = to_feature.view(bodies, joints - 1, 3, 3).permute(2, 3, 1, 0)
             local_torque[:, 1:joints].add_(_cross(others[1].narrow(2, 1, joints - 1), by_entry).sum(1))
-        to_vector = _exponential_pullback(vector, sinc, cosine, square, local_torque).permute(2, 1, 0).contiguous()
+        to_vector = _exponential_pullback(vector, sinc, cosine, half, local_torque).permute(2, 1, 0).contiguous()
     if needed[1]:
         arms = force
         if lever.shape[1] > joints:
@@ -185,13 +221,13 @@ def _backward(
     return to_vector, to_lever
 
 
-def _exponential_pullback(vector: Tensor, sinc: Tensor, cosine: Tensor, square: Tensor, torque: Tensor) -> Tensor:
+def _exponential_pullback(vector: Tensor, sinc: Tensor, cosine: Tensor, half: Tensor, torque: Tensor) -> Tensor:
     """Return the gradient by r of exp(r) from that by a turn from the left: the transposed left Jacobian's product."""
     once = _cross(vector, torque)
     twice = _cross(vector, once)
     # (1 - cos θ)/θ² and (1 - sin θ/θ)/θ²; the second is multiplied by θ², so that its digits near zero do not matter.
     first = sinc * sinc * -0.5
-    second = (1 - sinc * cosine) / square.clamp(min=torch.finfo(square.dtype).eps)
+    second = (1 - sinc * cosine) / (half * half).mul_(4).clamp_(min=torch.finfo(half.dtype).eps)
     return torch.addcmul(torch.addcmul(torque, first, once), second, twice)
 
 

@@ -9,6 +9,7 @@ everything that looks inside operations (functorch, forward mode, compilers), ta
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ from torch import Tensor
 from .fused_chain import gradients_with_graph
 from .skinning import VertexBases, add_blend, apply_transforms, blend
 
-# Vertices that pass together: 32 bodies of SMPL's size. More fall out of the caches, fewer make slow matrix products.
-PIECE = 32 * 6890
+# Bodies that are blended together, so that the directions, most of the memory that is read, are read seldom.
+BLENDED = 64
+# Vertices that are skinned together: a few bodies, whose transforms stay in the caches.
+SKINNED = 8 * 6890
 
 
 def fused_skinning(
@@ -39,7 +42,7 @@ def fused_skinning(
     """
     inputs = (bases.template, coefficients, feature, transforms)
     if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
-        return _FusedSkinning.apply(*inputs, *bases[1:])
+        return _FusedSkinning.apply(*inputs, bases[1:])
     posed, planes, _ = _in_pieces(*inputs, *bases[1:], keep=False)
     return posed, planes
 
@@ -63,7 +66,8 @@ def plain_skinning(
 class _FusedSkinning(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Any:
-        posed, planes, corrected = _in_pieces(*inputs, keep=True)
+        *inputs, ctx.directions = inputs
+        posed, planes, corrected = _in_pieces(*inputs, *ctx.directions, keep=True)
         ctx.save_for_backward(*inputs, corrected)
         ctx.set_materialize_grads(False)
         return posed, planes
@@ -71,16 +75,28 @@ class _FusedSkinning(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
         *inputs, corrected = ctx.saved_tensors
+        inputs += ctx.directions
         needed = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():
-            return *_plain_gradients(inputs, upstream, needed), None, None, None
-        return *_gradients_in_pieces(inputs, corrected, upstream, needed), None, None, None
+            return *_plain_gradients(inputs, upstream, needed), None
+        return *_gradients_in_pieces(inputs, corrected, upstream, needed), None
 
 
-def _bodies_a_piece(bodies: int, num_vertices: int) -> int:
-    """Return how many bodies pass together: as many as fit, in pieces of about the same size."""
-    pieces = max(1, math.ceil(bodies / max(1, PIECE // num_vertices)))
-    return max(1, math.ceil(bodies / pieces))
+def _runs(bodies: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield start and length of as few runs as `size` allows, of about the same length."""
+    length = math.ceil(bodies / max(1, math.ceil(bodies / size)))
+    for start in range(0, bodies, max(1, length)):
+        yield start, min(length, bodies - start)
+
+
+def _rows(value: Tensor, start: int, count: int) -> Tensor:
+    """Return rows of `value`; all of them without a call, since calls are what a small batch costs."""
+    return value if count == len(value) else value.narrow(0, start, count)
+
+
+def _together(bodies: int, num_vertices: int) -> int:
+    """Return how many bodies are skinned together."""
+    return max(1, min(bodies, SKINNED // num_vertices))
 
 
 def _in_pieces(
@@ -96,29 +112,30 @@ def _in_pieces(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Return posed vertices (B, 3, V), shaped planes (B, 3 V) or None, and with `keep` the planes before skinning."""
     bodies, count = len(transforms), weights.shape[-1]
-    size = _bodies_a_piece(bodies, count)
+    size = _together(bodies, count)
     posed = transforms.new_empty(bodies, 3, count)
     planes = None if coefficients is None else transforms.new_empty(bodies, 3 * count)
-    # What is skinned, of all bodies where it is kept, else of one piece at a time.
-    corrected = transforms.new_empty(bodies if keep else min(size, bodies), 3 * count)
-    blended = transforms.new_empty(12 * min(size, bodies), count)
-    rows = transforms.reshape(12 * bodies, transforms.shape[-1])
-    for start in range(0, bodies, size):
-        n = min(size, bodies - start)
-        shaped = template if template.dim() == 1 else template.narrow(0, start, n)
+    # What is skinned, of all bodies where it is kept, else of one group at a time.
+    corrected = transforms.new_empty(bodies if keep else min(BLENDED, bodies), 3 * count)
+    blended = transforms.new_empty(12 * size, count)
+    matrices = transforms.reshape(12 * bodies, transforms.shape[-1])
+    for start, n in _runs(bodies, BLENDED):
+        shaped = template if template.dim() == 1 else _rows(template, start, n)
         if coefficients is not None and shape_directions is not None and planes is not None:
-            mean, shaped = shaped, planes.narrow(0, start, n)
-            torch.addmm(mean, coefficients.narrow(0, start, n), shape_directions, out=shaped)
-        before = corrected.narrow(0, start if keep else 0, n)
+            mean, shaped = shaped, _rows(planes, start, n)
+            torch.addmm(mean, _rows(coefficients, start, n), shape_directions, out=shaped)
+        before = _rows(corrected, start if keep else 0, n)
         if feature is None:
             before.copy_(shaped)
         else:
             # The metre-sized template joins the sum last: its rounding is then made once.
-            torch.mm(feature.narrow(0, start, n), pose_directions, out=before).add_(shaped)
-        turn = torch.mm(rows.narrow(0, 12 * start, 12 * n), weights, out=blended.narrow(0, 0, 12 * n))
-        turn_x, turn_y, turn_z, shift = turn.view(n, 3, 4, count).unbind(2)
-        x, y, z = before.view(n, 3, 1, count).unbind(1)
-        torch.addcmul(shift, turn_x, x, out=posed.narrow(0, start, n)).addcmul_(turn_y, y).addcmul_(turn_z, z)
+            torch.mm(_rows(feature, start, n), pose_directions, out=before).add_(shaped)
+        for inner, k in _runs(n, size):
+            first = start + inner
+            turn = torch.mm(_rows(matrices, 12 * first, 12 * k), weights, out=_rows(blended, 0, 12 * k))
+            turn_x, turn_y, turn_z, shift = turn.view(k, 3, 4, count).unbind(2)
+            x, y, z = _rows(before, inner, k).view(k, 3, 1, count).unbind(1)
+            torch.addcmul(shift, turn_x, x, out=_rows(posed, first, k)).addcmul_(turn_y, y).addcmul_(turn_z, z)
     return posed, planes, corrected
 
 
@@ -129,7 +146,6 @@ def _gradients_in_pieces(
     template, coefficients, feature, transforms, shape_directions, pose_directions, weights = inputs
     posed_grad, planes_grad = upstream
     bodies, count = len(transforms), weights.shape[-1]
-    size = _bodies_a_piece(bodies, count)
     to_template, to_coefficients, to_feature, to_transforms = needed
     gradients = [
         torch.zeros_like(template) if to_template else None,
@@ -137,39 +153,40 @@ def _gradients_in_pieces(
         torch.empty_like(feature) if to_feature else None,
         transforms.new_zeros(12 * bodies, transforms.shape[-1]) if to_transforms else None,
     ]
-    rows = transforms.reshape(12 * bodies, transforms.shape[-1])
-    most = min(size, bodies)
-    blended, pulled = transforms.new_empty(12 * most, count), transforms.new_empty(most, 3, count)
-    for start in range(0, bodies, size):
-        n = min(size, bodies - start)
-        pull = pulled.narrow(0, 0, n)
+    matrices = transforms.reshape(12 * bodies, transforms.shape[-1])
+    size = _together(bodies, count)
+    blended = transforms.new_empty(12 * size, count)
+    pulled = transforms.new_empty(min(BLENDED, bodies), 3 * count)
+    for start, n in _runs(bodies, BLENDED):
+        pull = _rows(pulled, 0, n)
         if posed_grad is None:
             pull.zero_()
         else:
-            turn = blended.narrow(0, 0, 12 * n)
-            torch.mm(rows.narrow(0, 12 * start, 12 * n), weights, out=turn)
-            turn = turn.view(n, 3, 4, count)
-            turn_x, turn_y, turn_z = turn.narrow(2, 0, 3).unbind(1)
-            # The shift has no part in it: its place takes the incoming gradient, which is the gradient by the shift.
-            grad = turn.select(2, 3).copy_(posed_grad.narrow(0, start, n))
-            grad_x, grad_y, grad_z = grad.unsqueeze(2).unbind(1)
-            torch.mul(turn_x, grad_x, out=pull).addcmul_(turn_y, grad_y).addcmul_(turn_z, grad_z)
-            if gradients[3] is not None:
-                # The transforms of the vertices have served: their place takes the gradients by them.
-                before = corrected.narrow(0, start, n).view(n, 1, 3, count)
-                torch.mul(grad.unsqueeze(2), before, out=turn.narrow(2, 0, 3))
-                torch.mm(turn.view(12 * n, count), weights.t(), out=gradients[3].narrow(0, 12 * start, 12 * n))
-        pull = pull.view(n, 3 * count)
+            for inner, k in _runs(n, size):
+                first = start + inner
+                turn = torch.mm(_rows(matrices, 12 * first, 12 * k), weights, out=_rows(blended, 0, 12 * k))
+                turn = turn.view(k, 3, 4, count)
+                turn_x, turn_y, turn_z = turn.narrow(2, 0, 3).unbind(1)
+                # The shift has no part in it: its place takes the incoming gradient, which is the gradient by it.
+                grad = turn.select(2, 3).copy_(_rows(posed_grad, first, k))
+                grad_x, grad_y, grad_z = grad.unsqueeze(2).unbind(1)
+                out = _rows(pull, inner, k).view(k, 3, count)
+                torch.mul(turn_x, grad_x, out=out).addcmul_(turn_y, grad_y).addcmul_(turn_z, grad_z)
+                if gradients[3] is not None:
+                    # The transforms of the vertices have served: their place takes the gradients by them.
+                    before = _rows(corrected, first, k).view(k, 1, 3, count)
+                    torch.mul(grad.unsqueeze(2), before, out=turn.narrow(2, 0, 3))
+                    torch.mm(turn.view(12 * k, count), weights.t(), out=_rows(gradients[3], 12 * first, 12 * k))
         if gradients[2] is not None:
-            torch.mm(pull, pose_directions.t(), out=gradients[2].narrow(0, start, n))
+            torch.mm(pull, pose_directions.t(), out=_rows(gradients[2], start, n))
         if planes_grad is not None:
-            pull.add_(planes_grad.narrow(0, start, n))
+            pull.add_(_rows(planes_grad, start, n))
         if gradients[1] is not None:
-            torch.mm(pull, shape_directions.t(), out=gradients[1].narrow(0, start, n))
+            torch.mm(pull, shape_directions.t(), out=_rows(gradients[1], start, n))
         if gradients[0] is not None and template.dim() == 1:
             gradients[0].add_(pull.sum(0))
         elif gradients[0] is not None:
-            gradients[0].narrow(0, start, n).copy_(pull)
+            _rows(gradients[0], start, n).copy_(pull)
     if gradients[3] is not None:
         gradients[3] = gradients[3].view(transforms.shape)
     return tuple(gradients)
@@ -179,8 +196,10 @@ def _plain_gradients(
     inputs: list[Any], upstream: tuple[Any, ...], needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
     """Return the same gradients with a graph of their own, for derivatives of derivatives."""
-    template, coefficients, feature, transforms, *rest = inputs
-    outputs = plain_skinning(VertexBases(template, *rest), coefficients, feature, transforms)
-    wanted = [value for value, wants in zip(inputs, needed, strict=False) if wants]
+    # Nodes of their own: one input may have been made from another, and each gradient is that of this step alone.
+    own = [value if value is None else value.view_as(value) for value in inputs[:4]]
+    template, coefficients, feature, transforms = own
+    outputs = plain_skinning(VertexBases(template, *inputs[4:]), coefficients, feature, transforms)
+    wanted = [value for value, wants in zip(own, needed, strict=True) if wants]
     found = iter(gradients_with_graph(outputs, upstream, wanted))
     return tuple(next(found) if wants else None for wants in needed)

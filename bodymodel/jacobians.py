@@ -68,8 +68,7 @@ class _Chain(NamedTuple):
         lever = shape_lever(plan, constants, given, 2 * count)
         turned = (turning @ lever.unsqueeze(-1)).squeeze(-1)
         joints, translations = (placement @ turned).unflatten(-2, (2, -1)).unbind(-3)
-        path = placement.narrow(0, 0, count).narrow(1, 0, count)
-        return cls(plan, constants, given, turning, joints, translations, local, feature, wrt, path)
+        return cls(plan, constants, given, turning, joints, translations, local, feature, wrt, constants["_tree_path"])
 
     def axes(self, first: int, count: int) -> Tensor:
         """Return the axes (*P, 3, 3 count) that joints turn about: the columns of their parents' world rotations."""

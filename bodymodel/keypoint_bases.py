@@ -23,12 +23,12 @@ class KeypointBases(NamedTuple):
     Attributes:
         points: P points to pose, like vertices.
         point_weights: (K, P) of them in the keypoints.
-        joint_weights: (K, J) of the joints in the keypoints.
+        joint_weights: (K, J) of the joints in the keypoints, or None where none has a part.
     """
 
     points: VertexBases
     point_weights: Float[Tensor, "K P"]
-    joint_weights: Float[Tensor, "K J"]
+    joint_weights: Float[Tensor, "K J"] | None
 
 
 def keypoint_bases(vertices: VertexBases, regressor: KeypointRegressor) -> KeypointBases:
@@ -38,12 +38,13 @@ def keypoint_bases(vertices: VertexBases, regressor: KeypointRegressor) -> Keypo
     M_kv w_jv and x_kj the mean of the vertices by these weights. So a keypoint of many vertices that hang on few joints
     is that many points. Where that does not make fewer points, the vertices are what is posed.
     """
+    joint_weights = regressor.joint_weights if bool(regressor.joint_weights.any()) else None
     mix = regressor.vertex_weights.unsqueeze(1) * vertices.weights  # (K, J, N)
     used = (mix != 0).any(-1)
     mass = mix.sum(-1)
     cancels = mass.abs() < LEAST_MASS * mix.abs().sum(-1)
     if int(used.sum()) >= mix.shape[-1] or bool((used & cancels).any()):
-        return KeypointBases(vertices, regressor.vertex_weights, regressor.joint_weights)
+        return KeypointBases(vertices, regressor.vertex_weights, joint_weights)
     keypoint, joint = used.nonzero().unbind(-1)
     mass = mass[keypoint, joint]
     means = (mix[keypoint, joint] / mass.unsqueeze(-1)).mT  # (N, P)
@@ -60,10 +61,16 @@ def keypoint_bases(vertices: VertexBases, regressor: KeypointRegressor) -> Keypo
     points = VertexBases(
         mean(vertices.template), mean(vertices.shape_directions), mean(vertices.pose_directions), weights
     )
-    return KeypointBases(points, point_weights, regressor.joint_weights)
+    return KeypointBases(points, point_weights, joint_weights)
 
 
 def keypoints_pass(plan: Plan, constants: Constants, bases: KeypointBases, given: Arguments) -> Tensor:
     """Return the posed keypoints (*B, K, 3)."""
     points, joints = subset_pass(plan, constants, bases.points, given, given.batch)
-    return bases.joint_weights @ joints + bases.point_weights @ points
+    keypoints = _mean(bases.point_weights, points)
+    return keypoints if bases.joint_weights is None else keypoints + _mean(bases.joint_weights, joints)
+
+
+def _mean(weights: Tensor, points: Tensor) -> Tensor:
+    """Return weights (K, P) times points (*B, P, 3), whose planes lie one after the other, as one product."""
+    return (points.mT @ weights.mT).mT

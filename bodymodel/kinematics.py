@@ -23,12 +23,14 @@ class KinematicTables(NamedTuple):
         placement: (2 J, 2 J); times the turned bones and the turned rest joints it gives the posed joints (sums over
             the path from the root), and the translation of each joint's rigid transform (posed joint minus turned rest
             joint).
+        path: (J, J), its part that makes posed joints of turned bones.
     """
 
     jumps: Int[Tensor, "levels Jplus1"]
     turners: Int[Tensor, " twoJ"]
     bones: Float[Tensor, "J J"]
     placement: Float[Tensor, "twoJ twoJ"]
+    path: Float[Tensor, "J J"]
 
 
 def kinematic_tables(skeleton: Skeleton, *, dtype: torch.dtype, device: torch.device | None = None) -> KinematicTables:
@@ -46,6 +48,7 @@ def kinematic_tables(skeleton: Skeleton, *, dtype: torch.dtype, device: torch.de
         torch.tensor(turners, dtype=torch.int64, device=device),
         torch.tensor(bones_of(same, skeleton), dtype=dtype, device=device),
         torch.tensor(placement, dtype=dtype, device=device),
+        torch.tensor(path, dtype=dtype, device=device),
     )
 
 
@@ -94,12 +97,11 @@ def chain_joints(
     bones: Float[Tensor, "*#batch J 3"],
     jumps: Tensor,
     turners: Tensor,
-    placement: Tensor,
+    path: Tensor,
 ) -> Float[Tensor, "... J 3"]:
     """Return the positions alone: each joint is the sum of the turned bones on its path."""
-    count = bones.shape[-2]
-    turning = chain_rotations(local, jumps).index_select(-3, turners.narrow(0, 0, count))
-    return placement.narrow(0, 0, count).narrow(1, 0, count) @ (turning @ bones.unsqueeze(-1)).squeeze(-1)
+    turning = chain_rotations(local, jumps).index_select(-3, turners.narrow(0, 0, bones.shape[-2]))
+    return path @ (turning @ bones.unsqueeze(-1)).squeeze(-1)
 
 
 def forward_kinematics(
@@ -132,7 +134,7 @@ def forward_kinematics(
     """
     expect_shape("rotations", rotations, skeleton.num_joints, 3, 3)
     expect_shape("rest_joints", rest_joints, skeleton.num_joints, 3)
-    jumps, turners, bones, placement = kinematic_tables(skeleton, dtype=rotations.dtype, device=rotations.device)
+    jumps, turners, bones, placement, _ = kinematic_tables(skeleton, dtype=rotations.dtype, device=rotations.device)
     still = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(*rotations.shape[:-3], 1, 3, 3)
     lever = torch.cat((bones @ rest_joints, rest_joints), dim=-2)
     turned, joints, _ = chain_transforms(torch.cat((rotations, still), dim=-3), lever, jumps, turners, placement)

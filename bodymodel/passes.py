@@ -1,8 +1,8 @@
 """What a body model computes, as functions of its constants and checked arguments: the two stages and their shortcuts.
 
 Each runs on one of two paths with the same result. The plain path is made of operations that PyTorch differentiates to
-any order and compilers trace. The fused one (`fused_chain`, `fused_skinning`) is for eager calls that are large or want
-gradients.
+any order and compilers trace. The fused one (`fused_chain`, `fused_skinning`) is for eager calls: always for the joints,
+for vertices where there are many bodies or gradients are wanted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.jit._trace import is_tracing
+from torch.nn.functional import pad
 
+from ..geometry.checks import broadcast_batches
 from .arguments import Arguments, join_axis_angles, local_rotations
 from .families import Family
 from .fused_chain import Chain, fused_chain, fused_joints
@@ -25,9 +27,8 @@ from .skinning import VertexBases, add_blend, apply_transforms, blend, blend_tra
 
 Constants = Mapping[str, Tensor]
 
-# Without gradients the fused path gains from about this many joints, or vertices, on.
-MANY_JOINTS = 16 * 24
-MANY_VERTICES = 14 * 6890
+# Without gradients, fused skinning gains from about this many bodies on.
+MANY = 14
 
 
 class Plan(NamedTuple):
@@ -61,13 +62,15 @@ class Skinned(NamedTuple):
 
 def whole_pass(plan: Plan, constants: Constants, given: Arguments) -> BodyOutput:
     """Shape and pose the body."""
-    fuse = prefers_fused(_tensors(given), given.batch, plan.num_vertices, MANY_VERTICES)
+    alone = is_alone()
+    fuse = alone and _is_much(given.batch, _tensors(given))
     if fuse:
         lever = shape_lever(plan, constants, given, 2 * plan.num_joints)
-        skinned = _skin(plan, constants, vertex_bases(plan, constants), lever, given, given.batch, fuse)
+        bases = vertex_bases(plan, constants)
     else:
         planes, lever = _shape(plan, constants, given)
-        skinned = _skin(plan, constants, _shaped(constants, planes), lever, given, given.batch, fuse)
+        bases = _shaped(constants, planes)
+    skinned = _skin(plan, constants, bases, _chain(plan, constants, given, lever, alone), given, given.batch, fuse)
     return _output(skinned, _rest(plan, skinned.planes, lever))
 
 
@@ -78,22 +81,23 @@ def shape_pass(plan: Plan, constants: Constants, given: Arguments) -> RestBody:
 
 def pose_pass(plan: Plan, constants: Constants, rest: RestBody, given: Arguments, batch: torch.Size) -> BodyOutput:
     """Pose a rest body: the second stage. `batch` is that of everything."""
-    fuse = prefers_fused((*_tensors(given), *rest), batch, plan.num_vertices, MANY_VERTICES)
+    alone = is_alone()
     lever = torch.cat((constants["_tree_bones"] @ rest.joints, rest.joints), dim=-2)
     planes = rest.vertices.transpose(-1, -2).flatten(-2)
-    return _output(_skin(plan, constants, _shaped(constants, planes), lever, given, batch, fuse), rest)
+    chain = _chain(plan, constants, given, lever, alone)
+    fuse = alone and _is_much(batch, (*_tensors(given), *rest))
+    return _output(_skin(plan, constants, _shaped(constants, planes), chain, given, batch, fuse), rest)
 
 
 def joints_pass(plan: Plan, constants: Constants, given: Arguments) -> Tensor:
     """Return the posed joints (*B, J, 3) alone."""
     bones = shape_lever(plan, constants, given, plan.num_joints)
-    fuse = prefers_fused(_tensors(given), given.batch, plan.num_joints, MANY_JOINTS)
-    if fuse and _can_fuse_chain(plan, given, bones):
-        poses, levers, batch = _flat(plan, constants, given, bones)
-        joints = fused_joints(poses, levers, constants).view(*batch, plan.num_joints, 3)
+    if is_alone() and _can_fuse_chain(plan, given, bones):
+        poses, levers, batch = _poses_and_levers(plan, constants, given, bones)
+        joints = _unflat(fused_joints(poses, levers, constants), batch)
     else:
         local, _ = local_rotations(given.parts, given.rotation, plan.row, constants, plan.fixed)
-        joints = chain_joints(local, bones, *_tree(constants))
+        joints = chain_joints(local, bones, *_tree(constants, "path"))
     return joints if given.transl is None else joints + given.transl.unsqueeze(-2)
 
 
@@ -101,9 +105,10 @@ def subset_pass(
     plan: Plan, constants: Constants, bases: VertexBases, given: Arguments, batch: torch.Size
 ) -> tuple[Tensor, Tensor]:
     """Return some posed vertices (*B, N, 3) and the posed joints. `batch` includes that of the sets of vertices."""
-    fuse = prefers_fused((*_tensors(given), bases.template), batch, plan.num_joints, MANY_JOINTS)
-    lever = shape_lever(plan, constants, given, 2 * plan.num_joints)
-    skinned = _skin(plan, constants, bases, lever, given, batch, fuse)
+    alone = is_alone()
+    chain = _chain(plan, constants, given, shape_lever(plan, constants, given, 2 * plan.num_joints), alone)
+    fuse = alone and _is_much(batch, (*_tensors(given), bases.template))
+    skinned = _skin(plan, constants, bases, chain, given, batch, fuse)
     return skinned.posed.transpose(-1, -2), skinned.joints
 
 
@@ -132,27 +137,28 @@ def shape_lever(plan: Plan, constants: Constants, given: Arguments, count: int) 
     return lever.view(*lever.shape[:-1], count, 3)
 
 
-def prefers_fused(inputs: Iterable[Tensor], batch: torch.Size, each: int, many: int) -> bool:
-    """Return whether a call with these inputs, of a batch of `each` joints or vertices a body, takes the fused path.
+def is_alone() -> bool:
+    """Return whether nothing looks into the operations of this call, so that it may take the fused path.
 
-    It does when it is large or wants gradients, on plain tensors: while a compiler traces, inside a functorch transform
-    and in forward mode, operations must be those that others can look into.
+    While a compiler traces, inside a functorch transform and in forward mode, operations must be those that others know.
     """
-    if torch.compiler.is_compiling():  # first of all: there sizes are symbols, and a comparison would fix them
-        return False
-    wanted = torch.is_grad_enabled() and any(value.requires_grad for value in inputs)
-    if not wanted and batch.numel() * each < many:
+    if torch.compiler.is_compiling():
         return False
     looked_into = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     return not looked_into and not is_tracing()
+
+
+def _is_much(batch: torch.Size, inputs: Iterable[Tensor]) -> bool:
+    """Return whether fused skinning is worth its calls: for many bodies, and where it saves a graph."""
+    return batch.numel() >= MANY or (torch.is_grad_enabled() and any(value.requires_grad for value in inputs))
 
 
 def _tensors(given: Arguments) -> list[Tensor]:
     return [*(value for _, value in given.coefficients), *given.parts.values()]
 
 
-def _tree(constants: Constants) -> tuple[Tensor, Tensor, Tensor]:
-    return constants["_tree_jumps"], constants["_tree_turners"], constants["_tree_placement"]
+def _tree(constants: Constants, last: str) -> tuple[Tensor, Tensor, Tensor]:
+    return constants["_tree_jumps"], constants["_tree_turners"], constants[f"_tree_{last}"]
 
 
 def _blend_shape(given: Arguments, template: Tensor, directions: Tensor) -> Tensor:
@@ -190,12 +196,12 @@ def _output(skinned: Skinned, rest: RestBody) -> BodyOutput:
     return BodyOutput(posed.transpose(-1, -2), joints, turned, rest)
 
 
-def _chain(plan: Plan, constants: Constants, given: Arguments, lever: Tensor, fuse: bool) -> Chain:
-    if fuse and _can_fuse_chain(plan, given, lever):
-        poses, levers, batch = _flat(plan, constants, given, lever)
-        return Chain(*(value.view(*batch, *value.shape[1:]) for value in fused_chain(poses, levers, constants)))
+def _chain(plan: Plan, constants: Constants, given: Arguments, lever: Tensor, alone: bool) -> Chain:
+    if alone and _can_fuse_chain(plan, given, lever):
+        poses, levers, batch = _poses_and_levers(plan, constants, given, lever)
+        return Chain(*(_unflat(value, batch) for value in fused_chain(poses, levers, constants)))
     local, feature = local_rotations(given.parts, given.rotation, plan.row, constants, plan.fixed)
-    turned, joints, translations = chain_transforms(local, lever, *_tree(constants))
+    turned, joints, translations = chain_transforms(local, lever, *_tree(constants, "placement"))
     return Chain(joints, turned, joint_transforms(turned, translations), feature)
 
 
@@ -203,32 +209,41 @@ def _can_fuse_chain(plan: Plan, given: Arguments, lever: Tensor) -> bool:
     """Return whether the poses are axis-angle, and each has its own shape or all have one."""
     if given.rotation != "axis_angle" or plan.row.pose_feature != "matrix" or not given.parts:
         return False
-    pose_batch = torch.broadcast_shapes(*(given.batches[name] for name in given.parts))
+    pose_batch = broadcast_batches({name: given.batches[name] for name in given.parts})
     return lever.shape[:-2] == pose_batch or lever.shape[:-2].numel() == 1
 
 
-def _flat(plan: Plan, constants: Constants, given: Arguments, lever: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
+def _poses_and_levers(
+    plan: Plan, constants: Constants, given: Arguments, lever: Tensor
+) -> tuple[Tensor, Tensor, torch.Size]:
     """Return the axis-angle vectors (B, J + 1, 3) and levers with one batch dimension, and the batch that they had."""
     poses = join_axis_angles(given.parts, plan.row, constants, plan.fixed)
-    batch = poses.shape[:-2]
-    return (
-        poses.reshape(batch.numel(), *poses.shape[-2:]),
-        lever.reshape(lever.shape[:-2].numel(), *lever.shape[-2:]),
-        batch,
-    )
+    return _flat(poses, 2), _flat(lever, 2), poses.shape[:-2]
+
+
+def _flat(value: Tensor, event: int) -> Tensor:
+    """Return `value`, of `event` dimensions a sample, with one batch dimension. What has it already gets no new node."""
+    if value.dim() == event + 1:
+        return value
+    return value.reshape(value.shape[: value.dim() - event].numel(), *value.shape[value.dim() - event :])
+
+
+def _unflat(value: Tensor, batch: torch.Size) -> Tensor:
+    """Undo `_flat`."""
+    return value if len(batch) == 1 else value.view(*batch, *value.shape[1:])
 
 
 def _skin(
     plan: Plan,
     constants: Constants,
     bases: VertexBases,
-    lever: Tensor,
+    chain: Chain,
     given: Arguments,
     batch: torch.Size,
     fuse: bool,
 ) -> Skinned:
     """Shape, correct and pose the vertices of `bases`."""
-    joints, turned, transforms, feature = _chain(plan, constants, given, lever, fuse)
+    joints, turned, transforms, feature = chain
     if not plan.has_correctives:
         feature = None
     elif plan.fixed:
@@ -252,6 +267,15 @@ def _skin(
     return Skinned(posed, joints, turned, planes)
 
 
+def _joined(coefficients: list[tuple[int, Tensor]]) -> Tensor:
+    """Return the coefficients (*B, n), each with the row of its first direction, as one, with zeros between them."""
+    if len(coefficients) == 1:
+        return coefficients[0][1]
+    ends = [start for start, _ in coefficients[1:]]
+    padded = [pad(value, (0, end - start - value.shape[-1])) for (start, value), end in zip(coefficients, ends, strict=False)]
+    return torch.cat((*padded, coefficients[-1][1]), dim=-1)
+
+
 def _fused_skinning(
     bases: VertexBases,
     given: Arguments,
@@ -260,26 +284,24 @@ def _fused_skinning(
     batch: torch.Size,
 ) -> tuple[Tensor, Tensor] | None:
     """Return posed vertices (*B, 3, V) and shaped planes; None where some poses, but not all, share a shape."""
-    bodies = batch.numel()
     coefficients = planes = None
     directions = bases.shape_directions
-    if directions is not None and len(given.coefficients) == 1 and given.coefficients[0][1].shape[:-1] == batch:
-        start, value = given.coefficients[0]
-        coefficients = value.reshape(bodies, value.shape[-1])
-        bases = bases._replace(shape_directions=directions.narrow(0, start, value.shape[-1]))
+    if directions is not None and given.coefficients and all(v.shape[:-1] == batch for _, v in given.coefficients):
+        coefficients = _flat(_joined(given.coefficients), 1)
+        start, count = given.coefficients[0][0], coefficients.shape[-1]
+        bases = bases._replace(shape_directions=directions.narrow(0, start, count))
     else:
         planes = _planes(given, bases)
         if planes.shape[:-1] == batch:
-            bases = bases._replace(template=planes.reshape(bodies, planes.shape[-1]))
+            bases = bases._replace(template=_flat(planes, 1))
         elif planes.shape[:-1].numel() == 1:
             bases = bases._replace(template=planes.reshape(-1))
         else:
             return None
     if feature is not None:
-        feature = feature.reshape(bodies, feature.shape[-1])
-    transforms = transforms.reshape(bodies, *transforms.shape[-2:])
-    posed, shaped = fused_skinning(bases, coefficients, feature, transforms)
+        feature = _flat(feature, 1)
+    posed, shaped = fused_skinning(bases, coefficients, feature, _flat(transforms, 2))
     if planes is None:
         assert shaped is not None
-        planes = shaped.view(*batch, shaped.shape[-1])
-    return posed.view(*batch, *posed.shape[-2:]), planes
+        planes = _unflat(shaped, batch)
+    return _unflat(posed, batch), planes

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from body_arguments import random_arguments
-from physique.bodymodel import BodyModel, SurfacePoints, passes, segment_scale_model, synthetic_model
+from physique.bodymodel import BodyModel, SurfacePoints, fused_chain, passes, segment_scale_model, synthetic_model
 from physique.bodymodel import fused_skinning as pieces
 
 F64 = torch.float64
@@ -13,19 +13,20 @@ MODELS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def pieces_of_two_bodies(monkeypatch):
-    """Batches of the tests are small; both limits come down with them."""
-    monkeypatch.setattr(pieces, "PIECE", 60)
-    monkeypatch.setattr(passes, "MANY_VERTICES", 0)
-    monkeypatch.setattr(passes, "MANY_JOINTS", 0)
+@pytest.fixture(autouse=True, params=["few", "many"])
+def both_layouts_and_small_pieces(request, monkeypatch):
+    """Batches of the tests are small; the limits come down with them."""
+    monkeypatch.setattr(pieces, "BLENDED", 3)
+    monkeypatch.setattr(pieces, "SKINNED", 60)
+    monkeypatch.setattr(passes, "MANY", 0)
+    monkeypatch.setattr(fused_chain, "FEW", 10**9 if request.param == "few" else -1)
 
 
 def on_both_paths(monkeypatch, call):
     """Return what `call` returns by the fused path and by the plain one."""
     fused = call()
     with monkeypatch.context() as patch:
-        patch.setattr(passes, "prefers_fused", lambda *_: False)
+        patch.setattr(passes, "is_alone", lambda: False)
         return fused, call()
 
 
@@ -63,6 +64,7 @@ def shapes_along_one_dimension(arguments, batch):
 CHANGES = {
     "all alike": lambda arguments, batch: arguments,
     **{f.__name__: f for f in (shared_shape, more_shapes_than_poses, two_dimensions, shapes_along_one_dimension)},
+    "three betas": lambda arguments, batch: {n: v[:, :3] if n == "betas" else v for n, v in arguments.items()},
     "one body": lambda arguments, batch: {n: v[0] for n, v in arguments.items()},
     "no body": lambda arguments, batch: {n: v[:0] for n, v in arguments.items()},
     "pose alone": lambda arguments, batch: {n: v for n, v in arguments.items() if n == "global_orient"},
