@@ -65,7 +65,8 @@ def frozen_constants(plan: Plan, constants: Constants, poses: Mapping[str, Tenso
     if plan.has_correctives:
         directions, template = constants["_pose_directions"], constants["_rest_template"]
         vertices = 3 * plan.num_vertices
-        folded = template.narrow(0, 0, vertices) + (feature @ directions.double()).to(template)
+        moved = (feature @ directions.double()).to(template)
+        folded = template.narrow(0, 0, vertices) + moved.narrow(0, 0, vertices)
         changed["_rest_template"] = torch.cat((folded, template.narrow(0, vertices, 6 * plan.num_joints)))
         changed["_pose_directions"] = directions.index_select(0, moving)
     return changed

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .fused_chain import gradients_with_graph
-from .skinning import VertexBases, add_blend, apply_transforms, blend
+from .skinning import VertexBases, add_blend, add_correctives, apply_transforms, blend
 
 # Bodies that are blended together, so that the directions, most of the memory that is read, are read seldom.
 BLENDED = 64
@@ -59,7 +59,7 @@ def plain_skinning(
     if coefficients is not None and bases.shape_directions is not None:
         corrected = planes = add_blend(corrected, coefficients, bases.shape_directions)
     if feature is not None:
-        corrected = corrected + blend(feature, bases.pose_directions)
+        corrected = add_correctives(corrected, feature, bases.pose_directions)
     return apply_transforms(corrected, blend(transforms, bases.weights)), planes
 
 
@@ -110,13 +110,16 @@ def _in_pieces(
     *,
     keep: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Return posed vertices (B, 3, V), shaped planes (B, 3 V) or None, and with `keep` the planes before skinning."""
+    """Return posed vertices (B, 3, V), shaped planes (B, 3 V) or None, and with `keep` the planes before skinning.
+
+    Planes before skinning are as wide as the pose directions: their end means nothing.
+    """
     bodies, count = len(transforms), weights.shape[-1]
     size = _together(bodies, count)
     posed = transforms.new_empty(bodies, 3, count)
     planes = None if coefficients is None else transforms.new_empty(bodies, 3 * count)
     # What is skinned, of all bodies where it is kept, else of one group at a time.
-    corrected = transforms.new_empty(bodies if keep else min(BLENDED, bodies), 3 * count)
+    corrected = transforms.new_empty(bodies if keep else min(BLENDED, bodies), pose_directions.shape[-1])
     blended = transforms.new_empty(12 * size, count)
     matrices = transforms.reshape(12 * bodies, transforms.shape[-1])
     for start, n in _runs(bodies, BLENDED):
@@ -124,12 +127,13 @@ def _in_pieces(
         if coefficients is not None and shape_directions is not None and planes is not None:
             mean, shaped = shaped, _rows(planes, start, n)
             torch.addmm(mean, _rows(coefficients, start, n), shape_directions, out=shaped)
-        before = _rows(corrected, start if keep else 0, n)
+        whole = _rows(corrected, start if keep else 0, n)
+        before = whole.narrow(1, 0, 3 * count)
         if feature is None:
             before.copy_(shaped)
         else:
-            # The metre-sized template joins the sum last: its rounding is then made once.
-            torch.mm(_rows(feature, start, n), pose_directions, out=before).add_(shaped)
+            torch.mm(_rows(feature, start, n), pose_directions, out=whole)
+            before.add_(shaped)  # the metre-sized template last: its rounding is then made once
         for inner, k in _runs(n, size):
             first = start + inner
             turn = torch.mm(_rows(matrices, 12 * first, 12 * k), weights, out=_rows(blended, 0, 12 * k))
@@ -156,9 +160,11 @@ def _gradients_in_pieces(
     matrices = transforms.reshape(12 * bodies, transforms.shape[-1])
     size = _together(bodies, count)
     blended = transforms.new_empty(12 * size, count)
-    pulled = transforms.new_empty(min(BLENDED, bodies), 3 * count)
+    pulled = transforms.new_empty(min(BLENDED, bodies), pose_directions.shape[-1])
+    pulled[:, 3 * count :] = 0
     for start, n in _runs(bodies, BLENDED):
-        pull = _rows(pulled, 0, n)
+        whole = _rows(pulled, 0, n)
+        pull = whole.narrow(1, 0, 3 * count)
         if posed_grad is None:
             pull.zero_()
         else:
@@ -174,11 +180,11 @@ def _gradients_in_pieces(
                 torch.mul(turn_x, grad_x, out=out).addcmul_(turn_y, grad_y).addcmul_(turn_z, grad_z)
                 if gradients[3] is not None:
                     # The transforms of the vertices have served: their place takes the gradients by them.
-                    before = _rows(corrected, first, k).view(k, 1, 3, count)
+                    before = _rows(corrected, first, k).narrow(1, 0, 3 * count).view(k, 1, 3, count)
                     torch.mul(grad.unsqueeze(2), before, out=turn.narrow(2, 0, 3))
                     torch.mm(turn.view(12 * k, count), weights.t(), out=_rows(gradients[3], 12 * first, 12 * k))
         if gradients[2] is not None:
-            torch.mm(pull, pose_directions.t(), out=_rows(gradients[2], start, n))
+            torch.mm(whole, pose_directions.t(), out=_rows(gradients[2], start, n))
         if planes_grad is not None:
             pull.add_(_rows(planes_grad, start, n))
         if gradients[1] is not None:

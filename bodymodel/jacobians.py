@@ -12,7 +12,7 @@ from torch import Tensor
 from .arguments import Arguments, local_rotations
 from .kinematics import chain_rotations
 from .passes import Constants, Plan, shape_lever
-from .skinning import VertexBases, add_blend, blend
+from .skinning import VertexBases, add_blend, add_correctives, blend
 
 
 class PointsJacobian(NamedTuple):
@@ -151,7 +151,7 @@ def mixed_vertices_jacobian(
         planes = add_blend(planes, value, shape_directions.narrow(-2, start, value.shape[-1]))
     if plan.has_correctives:
         feature = chain.feature.index_select(-1, constants["_moving_features"]) if plan.fixed else chain.feature
-        planes = planes + blend(feature, bases.pose_directions)
+        planes = add_correctives(planes, feature, bases.pose_directions)
     rest = planes.unflatten(-1, (3, *corners)).movedim(-3, -1)
     # How strongly each point hangs on each joint, and by which of its corners: (*set, N, C, J).
     shares = mix.unsqueeze(-1) * bases.weights.unflatten(-1, corners).movedim(-3, -1)

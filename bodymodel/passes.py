@@ -8,6 +8,7 @@ for vertices where there are many bodies or gradients are wanted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,14 @@ from .fused_chain import Chain, fused_chain, fused_joints
 from .fused_skinning import fused_skinning
 from .kinematics import chain_joints, chain_transforms
 from .outputs import BodyOutput, RestBody
-from .skinning import VertexBases, add_blend, apply_transforms, blend, blend_transforms, joint_transforms
+from .skinning import (
+    VertexBases,
+    add_blend,
+    add_correctives,
+    apply_transforms,
+    blend_transforms,
+    joint_transforms,
+)
 
 Constants = Mapping[str, Tensor]
 
@@ -260,7 +268,7 @@ def _skin(
         if feature is not None:
             # As late as can be: for one body these directions are most of the memory that is read, and what has been
             # in the caches is gone after them.
-            corrected = corrected + blend(feature, bases.pose_directions)
+            corrected = add_correctives(corrected, feature, bases.pose_directions)
         posed = apply_transforms(corrected, blended)
     if given.transl is not None:
         posed, joints = posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2)
@@ -271,9 +279,10 @@ def _joined(coefficients: list[tuple[int, Tensor]]) -> Tensor:
     """Return the coefficients (*B, n), each with the row of its first direction, as one, with zeros between them."""
     if len(coefficients) == 1:
         return coefficients[0][1]
-    ends = [start for start, _ in coefficients[1:]]
-    padded = [pad(value, (0, end - start - value.shape[-1])) for (start, value), end in zip(coefficients, ends, strict=False)]
-    return torch.cat((*padded, coefficients[-1][1]), dim=-1)
+    pieces = []
+    for (start, value), (end, _) in pairwise(coefficients):
+        pieces.append(pad(value, (0, end - start - value.shape[-1])))
+    return torch.cat((*pieces, coefficients[-1][1]), dim=-1)
 
 
 def _fused_skinning(

@@ -21,13 +21,13 @@ class VertexBases(NamedTuple):
     Attributes:
         template: (*set, 3 V) planes of the mean shape.
         shape_directions: (*set, S, 3 V); None where the template is shaped already.
-        pose_directions: (*set, P, 3 V); P = 0 without pose correctives.
+        pose_directions: (*set, P, W); P = 0 without pose correctives. Beyond 3 V they may go on with zeros.
         weights: (*set, J, V) skinning weights.
     """
 
     template: Float[Tensor, "*set planes"]
     shape_directions: Float[Tensor, "*set S planes"] | None
-    pose_directions: Float[Tensor, "*set P planes"]
+    pose_directions: Float[Tensor, "*set P W"]
     weights: Float[Tensor, "*set J V"]
 
     def select(self, ids: Int[Tensor, "*set N"]) -> VertexBases:
@@ -45,6 +45,7 @@ class VertexBases(NamedTuple):
 
         template, shape, pose, weights = self
         directions = None if shape is None else gather_planes(shape)
+        pose = pose.narrow(-1, 0, template.shape[-1])
         return VertexBases(gather_planes(template), directions, gather_planes(pose), gather(weights))
 
 
@@ -67,6 +68,13 @@ def add_blend(base: Tensor, coefficients: Tensor, directions: Tensor) -> Tensor:
     if base.dim() == 1 and coefficients.dim() == 2 and directions.dim() == 2:
         return torch.addmm(base, coefficients, directions)
     return base + blend(coefficients, directions)
+
+
+def add_correctives(
+    planes: Float[Tensor, "*#batch planes"], feature: Float[Tensor, "*#batch P"], directions: Float[Tensor, "*set P W"]
+) -> Float[Tensor, "*out planes"]:
+    """Return shaped planes and what the pose adds to them."""
+    return planes + blend(feature, directions).narrow(-1, 0, planes.shape[-1])
 
 
 def joint_transforms(
