@@ -65,9 +65,17 @@ def plain_skinning(
 
 class _FusedSkinning(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Any:
-        *inputs, ctx.directions = inputs
-        posed, planes, corrected = _in_pieces(*inputs, *ctx.directions, keep=True)
+    def forward(
+        ctx: Any,
+        template: Tensor,
+        coefficients: Tensor | None,
+        feature: Tensor | None,
+        transforms: Tensor,
+        directions: tuple[Tensor | None, Tensor, Tensor],
+    ) -> Any:
+        inputs = template, coefficients, feature, transforms
+        posed, planes, corrected = _in_pieces(*inputs, *directions, keep=True)
+        ctx.directions = directions
         ctx.save_for_backward(*inputs, corrected)
         ctx.set_materialize_grads(False)
         return posed, planes
@@ -203,7 +211,7 @@ def _plain_gradients(
 ) -> tuple[Tensor | None, ...]:
     """Return the same gradients with a graph of their own, for derivatives of derivatives."""
     # Nodes of their own: one input may have been made from another, and each gradient is that of this step alone.
-    own = [value if value is None else value.view_as(value) for value in inputs[:4]]
+    own: list[Any] = [value if value is None else value.view_as(value) for value in inputs[:4]]
     template, coefficients, feature, transforms = own
     outputs = plain_skinning(VertexBases(template, *inputs[4:]), coefficients, feature, transforms)
     wanted = [value for value, wants in zip(own, needed, strict=True) if wants]

@@ -1,8 +1,8 @@
 """What a body model computes, as functions of its constants and checked arguments: the two stages and their shortcuts.
 
 Each runs on one of two paths with the same result. The plain path is made of operations that PyTorch differentiates to
-any order and compilers trace. The fused one (`fused_chain`, `fused_skinning`) is for eager calls: always for the joints,
-for vertices where there are many bodies or gradients are wanted.
+any order and compilers trace. The fused one (`fused_chain`, `fused_skinning`) is for eager calls: for all joints, and for
+vertices where there are many bodies or gradients are wanted.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def shape_lever(plan: Plan, constants: Constants, given: Arguments, count: int) 
 def is_alone() -> bool:
     """Return whether nothing looks into the operations of this call, so that it may take the fused path.
 
-    While a compiler traces, inside a functorch transform and in forward mode, operations must be those that others know.
+    While a compiler traces, inside a functorch transform and in forward mode, operations must be such as others know.
     """
     if torch.compiler.is_compiling():
         return False
@@ -230,7 +230,7 @@ def _poses_and_levers(
 
 
 def _flat(value: Tensor, event: int) -> Tensor:
-    """Return `value`, of `event` dimensions a sample, with one batch dimension. What has it already gets no new node."""
+    """Return `value`, of `event` dimensions a sample, with one batch dimension; no node where it has one."""
     if value.dim() == event + 1:
         return value
     return value.reshape(value.shape[: value.dim() - event].numel(), *value.shape[value.dim() - event :])

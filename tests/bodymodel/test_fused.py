@@ -179,3 +179,31 @@ def test_gradients_go_by_the_fused_path_and_transforms_by_the_plain_one():
         dual = torch.autograd.forward_ad.make_dual(pose.detach(), step)
         tangent = torch.autograd.forward_ad.unpack_dual(energy(dual).sum()).tangent
     torch.testing.assert_close(tangent, slope)
+
+
+@pytest.mark.parametrize("bodies", [1, 20])
+def test_single_precision_keeps_a_micrometre_and_five_digits_of_the_gradient(bodies):
+    data = synthetic_model("smpl", num_vertices=6890)
+    generator = torch.Generator().manual_seed(0)
+    arguments = {
+        "betas": torch.randn(bodies, 10, generator=generator),
+        "global_orient": 0.35 * torch.randn(bodies, 3, generator=generator),
+        "body_pose": 0.35 * torch.randn(bodies, 23, 3, generator=generator),
+    }
+    upstream = torch.randn(bodies, 6890, 3, generator=generator)
+
+    def vertices_joints_and_gradients(dtype):
+        model = BodyModel(data, dtype=dtype)
+        inputs = {name: value.to(dtype).requires_grad_() for name, value in arguments.items()}
+        out = model(**inputs)
+        with torch.no_grad():  # the other ways to the same numbers
+            torch.testing.assert_close(model(**inputs).vertices, out.vertices, rtol=0, atol=5e-7)
+            torch.testing.assert_close(model.joints(**inputs), out.joints, rtol=0, atol=5e-7)
+        gradients = torch.autograd.grad(out.vertices, list(inputs.values()), upstream.to(dtype))
+        return [value.detach().double() for value in (out.vertices, out.joints, *gradients)]
+
+    single, double = (vertices_joints_and_gradients(dtype) for dtype in (torch.float32, F64))
+    for got, expected in zip(single[:2], double[:2], strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+    for got, expected in zip(single[2:], double[2:], strict=True):
+        assert (got - expected).norm() <= 1e-5 * expected.norm()
