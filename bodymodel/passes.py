@@ -1,7 +1,7 @@
 """What a body model computes, as functions of its constants and checked arguments: the two stages and their shortcuts.
 
 Each runs on one of two paths with the same result. The plain path is made of operations that PyTorch differentiates to
-any order and compilers trace. The fused one (`fused_chain`, `fused_skinning`) is for eager calls: for all joints, and for
+any order and compilers trace. The fused one (`fused_chain`, `fused_skinning`) serves eager calls: all joints, and
 vertices where there are many bodies or gradients are wanted.
 """
 
