@@ -129,6 +129,10 @@ static void wide_forward(const Plan *plan, const float *rows, ptrdiff_t tile, pt
     const Points *points = plan->points;
     const float *drive = plan->drives + body * plan->width;
     const float *shift = drive + plan->rows * W, *transforms = shift + 3 * W;
+    ptrdiff_t left = points->count - tile * TILE;
+    float *out = plan->call->posed + body * 3 * points->count + tile * TILE;
+    /* The memory written to is asked for before it is needed: the stores would wait for it. */
+    for (int row = 0; row < 3 * W && left >= TILE; row++) __builtin_prefetch(out + row * points->count + TILE - 1, 1);
     vf v[ROW];
     wide_blend(plan, rows, points->mean + tile * ROW, drive, v);
     for (int i = 0; i < TILE; i++) {
@@ -145,15 +149,14 @@ static void wide_forward(const Plan *plan, const float *rows, ptrdiff_t tile, pt
             v[TILE * r + i] = turn[4 * r] * x + turn[4 * r + 1] * y + turn[4 * r + 2] * z + turn[4 * r + 3]
                 + load(shift + r * W);
     }
-    ptrdiff_t left = points->count - tile * TILE;
     for (int c = 0; c < 3; c++)
         for (int s = 0; s < TILE; s += W) {
             vf *square = v + TILE * c + s;
             transpose(square);
             for (int lane = 0; lane < W; lane++) {
-                float *out = plan->call->posed + ((body + lane) * 3 + c) * points->count + tile * TILE + s;
-                if (left >= TILE) store(out, square[lane]);
-                else if (left > s) memcpy(out, &square[lane], sizeof(float) * (size_t)(left - s < W ? left - s : W));
+                float *to = out + (3 * lane + c) * points->count + s;
+                if (left >= TILE) store(to, square[lane]);
+                else if (left > s) memcpy(to, &square[lane], sizeof(float) * (size_t)(left - s < W ? left - s : W));
             }
         }
 }
