@@ -32,7 +32,7 @@ typedef struct {
     float *rows;         /* (tiles, S + P, ROW), where `digits` is not used */
     float *shape_rows;   /* (tiles, S, ROW) */
     float *scales;       /* (tiles, P) */
-    uint16_t *digits;    /* (tiles, P, ROW + TILE) fixed point of 21 bits: see unpack */
+    int16_t *digits;     /* (tiles, P, ROW + TILE) fixed point of 21 bits, see `unpack_row` */
     int32_t *first;      /* (16 tiles + 1) where the weights of each point begin */
     int32_t *joint;
     float *weight;

@@ -108,7 +108,7 @@ static void pack_row(float *to, const float *planes, ptrdiff_t count, ptrdiff_t 
 
 /* Write a row in fixed point of 21 bits, and return its scale. The rounding is at most a millionth of half the row's
  * largest number. */
-static float pack_digits(uint16_t *to, const float row[ROW])
+static float pack_digits(int16_t *to, const float row[ROW])
 {
     float most = 0;
     for (int i = 0; i < ROW; i++) most = fabsf(row[i]) > most ? fabsf(row[i]) : most;
@@ -118,9 +118,9 @@ static float pack_digits(uint16_t *to, const float row[ROW])
         long number = scale > 0 ? lrint((double)row[i] / scale) : 0;
         if (number > (1 << 20) - 1) number = (1 << 20) - 1;
         if (number < -(1 << 20)) number = -(1 << 20);
-        unsigned digits = (unsigned)(number + (1 << 20));
-        to[i] = (uint16_t)(digits >> 5);
-        to[ROW + i % TILE] |= (uint16_t)((digits & 31) << (5 * (i / TILE)));
+        long high = (number + (1 << 20)) / 32 - (1 << 15); /* towards minus infinity */
+        to[i] = (int16_t)high;
+        to[ROW + i % TILE] |= (int16_t)((number - 32 * high) << (5 * (i / TILE)));
     }
     return scale;
 }
@@ -177,7 +177,7 @@ static int pack_points(Points *p, const float *mean, const float *shape, const f
     if (digits) {
         p->shape_rows = lines(sizeof(float) * tiles * shapes * ROW, &failed);
         p->scales = lines(sizeof(float) * tiles * features, &failed);
-        p->digits = lines(sizeof(uint16_t) * tiles * features * (ROW + TILE), &failed);
+        p->digits = lines(sizeof(int16_t) * tiles * features * (ROW + TILE), &failed);
     } else
         p->rows = lines(sizeof(float) * tiles * (shapes + features) * ROW, &failed);
     if (failed) return -1;

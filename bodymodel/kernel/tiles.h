@@ -17,7 +17,8 @@
 typedef float vf __attribute__((vector_size(4 * W)));
 typedef float unaligned __attribute__((vector_size(4 * W), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(4 * W)));
-typedef uint16_t digits __attribute__((vector_size(2 * W), aligned(2), may_alias));
+typedef int16_t signed_digits __attribute__((vector_size(2 * W), aligned(2), may_alias));
+typedef uint16_t unsigned_digits __attribute__((vector_size(2 * W), aligned(2), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 #define PRAGMA(text) _Pragma(#text)
@@ -36,12 +37,18 @@ INLINE void store(float *p, vf v) { *(unaligned *)p = v; }
 #if W == 16
 #define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #elif W == 8
 #define LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15
 #else
 #define LOW 0, 4, 1, 5
 #define HIGH 2, 6, 3, 7
+#define EVEN 0, 2, 4, 6
+#define ODD 1, 3, 5, 7
 #endif
 
 /* Each round interleaves the first half of the rows with the second; log2(W) of them transpose. */
@@ -60,6 +67,18 @@ INLINE void transpose(vf rows[W])
     }
 }
 
+/* Return the sums across each of W vectors, in their order: pairs of lanes add up until one of each is left. */
+INLINE vf sums_across(vf rows[W])
+{
+    UNROLL(4)
+    for (int size = W / 2; size; size /= 2) {
+        UNROLL(8)
+        for (int i = 0; i < size; i++)
+            rows[i] = SHUFFLE(rows[2 * i], rows[2 * i + 1], EVEN) + SHUFFLE(rows[2 * i], rows[2 * i + 1], ODD);
+    }
+    return rows[0];
+}
+
 /* How one call is cut up. A "drive" is what the points of a body need of it, see `chain_forward`. */
 typedef struct {
     const Call *call;
@@ -67,40 +86,52 @@ typedef struct {
     ptrdiff_t rows, width; /* S + P; numbers in a drive */
     ptrdiff_t first_row;   /* S where no shape is given, else 0 */
     ptrdiff_t wide, narrow; /* bodies that pass each way */
+    int straight;          /* whether the digits of rows are blended without making the rows first */
     float *drives;         /* (wide / W, width, W), then (narrow, width) */
 } Plan;
 
 /* Bodies of a chunk: what a wide pass reads and writes of so many stays in the second-level cache. */
 enum { CHUNK = 128 };
 
-/* Rows of 21-bit fixed point: 48 numbers of 16 bits, then one of 16 bits for each point with 5 more of each coordinate. */
-INLINE void unpack_row(const uint16_t *from, float scale, vf out[3], int s)
+/* Rows of digits that are asked for before they are needed. */
+enum { AHEAD = 64 };
+
+/* Rows of 21-bit fixed point: 48 numbers of 16 bits, then one of 16 bits for each point with 5 more of each coordinate.
+ * Returned are W points from s on, in units of the row's scale. */
+INLINE void unpack_row(const int16_t *from, int s, vf out[3])
 {
-    vi low = __builtin_convertvector(*(const digits *)(from + ROW + s), vi);
-    UNROLL(3)
-    for (int c = 0; c < 3; c++) {
-        vi high = __builtin_convertvector(*(const digits *)(from + TILE * c + s), vi) << 5;
-        out[c] = __builtin_convertvector((high | ((low >> (5 * c)) & 31)) - (1 << 20), vf) * scale;
-    }
+    vi low = __builtin_convertvector(*(const unsigned_digits *)(from + ROW + s), vi);
+    vi x = __builtin_convertvector(*(const signed_digits *)(from + s), vi) << 5;
+    vi y = __builtin_convertvector(*(const signed_digits *)(from + TILE + s), vi) << 5;
+    vi z = __builtin_convertvector(*(const signed_digits *)(from + 2 * TILE + s), vi) << 5;
+    out[0] = __builtin_convertvector(x | (low & 31), vf);
+    out[1] = __builtin_convertvector(y | ((low >> 5) & 31), vf);
+    out[2] = __builtin_convertvector(z | (low >> 10), vf);
+}
+
+INLINE const int16_t *digits_of(const Points *points, ptrdiff_t tile, ptrdiff_t feature)
+{
+    const int16_t *from = points->digits + (tile * points->features + feature) * (ROW + TILE);
+    __builtin_prefetch(from + AHEAD * (ROW + TILE));
+    __builtin_prefetch(from + AHEAD * (ROW + TILE) + 32);
+    return from;
 }
 
 /* Return the rows of a tile as they are, or made from their digits into `made`. */
-static const float *tile_rows(const Points *points, ptrdiff_t tile, ptrdiff_t first_row, float *made)
+static float *tile_rows(const Points *points, ptrdiff_t tile, ptrdiff_t first_row, float *made)
 {
     ptrdiff_t shapes = points->shapes, features = points->features;
     if (!points->digits) return points->rows + tile * (shapes + features) * ROW;
     if (first_row == 0) memcpy(made, points->shape_rows + tile * shapes * ROW, sizeof(float) * (size_t)shapes * ROW);
     for (ptrdiff_t f = 0; f < features; f++) {
-        const uint16_t *from = points->digits + (tile * features + f) * (ROW + TILE);
-        __builtin_prefetch(from + 64 * (ROW + TILE));
-        __builtin_prefetch(from + 64 * (ROW + TILE) + 32);
+        const int16_t *from = digits_of(points, tile, f);
         float scale = points->scales[tile * features + f];
         UNROLL(4)
         for (int s = 0; s < TILE; s += W) {
             vf row[3];
-            unpack_row(from, scale, row, s);
+            unpack_row(from, s, row);
             UNROLL(3)
-            for (int c = 0; c < 3; c++) store(made + (shapes + f) * ROW + TILE * c + s, row[c]);
+            for (int c = 0; c < 3; c++) store(made + (shapes + f) * ROW + TILE * c + s, scale * row[c]);
         }
     }
     return made;
@@ -233,6 +264,35 @@ static void wide_backward(const Plan *plan, const float *rows, ptrdiff_t tile, p
 
 /* ---- narrow: lanes are points ---- */
 
+/* Blend one body straight from the digits, which is then bound by the memory that they are read from. The rows are kept
+ * in `made` unless it is NULL. */
+INLINE void blend_digits(const Plan *plan, ptrdiff_t tile, const float *drive, int s, vf v[3], float *made)
+{
+    const Points *points = plan->points;
+    const float *rows = points->shape_rows + tile * points->shapes * ROW, *scales = points->scales + tile * points->features;
+    vf sum[3] = {{0}};
+    for (ptrdiff_t k = plan->first_row; k < points->shapes; k++) {
+        UNROLL(3)
+        for (int c = 0; c < 3; c++) {
+            vf row = load(rows + k * ROW + TILE * c + s);
+            sum[c] += drive[k] * row;
+            if (made) store(made + k * ROW + TILE * c + s, row);
+        }
+    }
+    for (ptrdiff_t f = 0; f < points->features; f++) {
+        vf row[3];
+        unpack_row(digits_of(points, tile, f), s, row);
+        float coefficient = drive[points->shapes + f] * scales[f];
+        UNROLL(3)
+        for (int c = 0; c < 3; c++) {
+            sum[c] += coefficient * row[c];
+            if (made) store(made + (points->shapes + f) * ROW + TILE * c + s, scales[f] * row[c]);
+        }
+    }
+    UNROLL(3)
+    for (int c = 0; c < 3; c++) v[c] = sum[c] + load(points->mean + tile * ROW + TILE * c + s);
+}
+
 /* Blend `count` bodies: W points from s on. One body alone has two sums for each coordinate, or it would wait for them. */
 INLINE void narrow_blend(const Plan *plan, const float *rows, const float *mean, const float *drive, int s, vf v[][3],
                          const int count)
@@ -270,7 +330,8 @@ INLINE void narrow_forward_of(const Plan *plan, const float *rows, ptrdiff_t til
     for (int s = 0; s < TILE && s < left; s += W) {
         vf v[NARROW][3];
         const float *drive = plan->drives + body * plan->width;
-        narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
+        if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0], NULL);
+        else narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
         for (int b = 0; b < count; b++, drive += plan->width) {
             const float *shift = drive + plan->rows, *transforms = shift + 3;
             vf turn[12] = {{0}};
@@ -291,20 +352,23 @@ INLINE void narrow_forward_of(const Plan *plan, const float *rows, ptrdiff_t til
     }
 }
 
-/* As `wide_backward`, but sums stay across the vector: `lanes` is (narrow, width, W). */
-INLINE void narrow_backward_of(const Plan *plan, const float *rows, ptrdiff_t tile, ptrdiff_t body, float *lanes,
+/* As `wide_backward`. Gradients by rows go to `to`, (narrow, width); sums that stay across the vector, by transl and the
+ * transforms, to `lanes`, (narrow, 3 + 12 J, W). */
+INLINE void narrow_backward_of(const Plan *plan, float *rows, ptrdiff_t tile, ptrdiff_t body, float *to, float *lanes,
                                const int count)
 {
     const Points *points = plan->points;
-    ptrdiff_t left = points->count - tile * TILE;
+    ptrdiff_t left = points->count - tile * TILE, spread = plan->width - plan->rows;
+    to += body * plan->width;
+    lanes += (body - plan->wide) * spread * W;
     for (int s = 0; s < TILE && s < left; s += W) {
         vf v[NARROW][3], p[NARROW][3];
         const float *drive = plan->drives + body * plan->width;
-        narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
-        float *to = lanes + (body - plan->wide) * plan->width * W;
+        if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0], rows);
+        else narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
         for (int b = 0; b < count; b++, drive += plan->width) {
             const float *transforms = drive + plan->rows + 3;
-            float *to_shift = to + (b * plan->width + plan->rows) * W, *to_transforms = to_shift + 3 * W;
+            float *to_shift = lanes + b * spread * W, *to_transforms = to_shift + 3 * W;
             vf g[3], by[12], turn[9] = {{0}};
             UNROLL(3)
             for (int r = 0; r < 3; r++) {
@@ -326,14 +390,20 @@ INLINE void narrow_backward_of(const Plan *plan, const float *rows, ptrdiff_t ti
             UNROLL(3)
             for (int c = 0; c < 3; c++) p[b][c] = turn[c] * g[0] + turn[3 + c] * g[1] + turn[6 + c] * g[2];
         }
-        for (ptrdiff_t k = plan->first_row; k < plan->rows; k++) {
-            vf row[3];
-            UNROLL(3)
-            for (int c = 0; c < 3; c++) row[c] = load(rows + k * ROW + TILE * c + s);
-            UNROLL(8)
+        for (ptrdiff_t k = plan->first_row; k < plan->rows; k += W) {
+            const float *row = rows + k * ROW + s;
+            ptrdiff_t some = plan->rows - k < W ? plan->rows - k : W;
             for (int b = 0; b < count; b++) {
-                float *sum = to + (b * plan->width + k) * W;
-                store(sum, load(sum) + (row[0] * p[b][0] + row[1] * p[b][1] + row[2] * p[b][2]));
+                vf part[W];
+#define PRODUCT (load(row + q * ROW) * p[b][0] + load(row + q * ROW + TILE) * p[b][1] + load(row + q * ROW + 2 * TILE) * p[b][2])
+                if (some == W) {
+                    UNROLL(16)
+                    for (int q = 0; q < W; q++) part[q] = PRODUCT;
+                } else
+                    for (int q = 0; q < W; q++) part[q] = q < some ? PRODUCT : (vf){0};
+#undef PRODUCT
+                float *sum = to + b * plan->width + k; /* beyond the last row zero is added to what is not used */
+                store(sum, load(sum) + sums_across(part));
             }
         }
     }
@@ -343,20 +413,20 @@ INLINE void narrow_backward_of(const Plan *plan, const float *rows, ptrdiff_t ti
 #define NARROW_PASSES(pass)                                                                                            \
     for (ptrdiff_t body = plan->wide; body < plan->wide + plan->narrow;) {                                             \
         ptrdiff_t left = plan->wide + plan->narrow - body;                                                             \
-        if (left >= 8 && NARROW == 8) { pass(plan, rows, tile, body, into, NARROW); body += NARROW; }                  \
-        else if (left >= 4) { pass(plan, rows, tile, body, into, 4); body += 4; }                                      \
-        else if (left >= 2) { pass(plan, rows, tile, body, into, 2); body += 2; }                                      \
-        else { pass(plan, rows, tile, body, into, 1); body += 1; }                                                     \
+        if (left >= 8 && NARROW == 8) { pass(NARROW); body += NARROW; }                  \
+        else if (left >= 4) { pass(4); body += 4; }                                      \
+        else if (left >= 2) { pass(2); body += 2; }                                      \
+        else { pass(1); body += 1; }                                                     \
     }
-#define FORWARD_PASS(plan, rows, tile, body, into, count) narrow_forward_of(plan, rows, tile, body, count)
-#define BACKWARD_PASS(plan, rows, tile, body, into, count) narrow_backward_of(plan, rows, tile, body, into, count)
+#define FORWARD_PASS(count) narrow_forward_of(plan, rows, tile, body, count)
+#define BACKWARD_PASS(count) narrow_backward_of(plan, rows, tile, body, gradients, lanes, count)
 
 static void narrow_forward(const Plan *plan, const float *rows, ptrdiff_t tile)
 {
     NARROW_PASSES(FORWARD_PASS)
 }
 
-static void narrow_backward(const Plan *plan, const float *rows, ptrdiff_t tile, float *into)
+static void narrow_backward(const Plan *plan, float *rows, ptrdiff_t tile, float *gradients, float *lanes)
 {
     NARROW_PASSES(BACKWARD_PASS)
 }
@@ -368,18 +438,29 @@ static void tiles_pass(const Plan *plan, ptrdiff_t begin, ptrdiff_t end, float *
     do {
         ptrdiff_t last = first + CHUNK < plan->wide ? first + CHUNK : plan->wide;
         for (ptrdiff_t tile = begin; tile < end; tile++) {
-            const float *rows = tile_rows(plan->points, tile, plan->first_row, made);
+            float *rows = plan->straight ? made : tile_rows(plan->points, tile, plan->first_row, made);
             for (ptrdiff_t body = first; body < last; body += W) {
                 if (gradients) wide_backward(plan, rows, tile, body, gradients);
                 else wide_forward(plan, rows, tile, body);
             }
             if (last == plan->wide && plan->narrow) {
-                if (gradients) narrow_backward(plan, rows, tile, lanes);
+                if (gradients) narrow_backward(plan, rows, tile, gradients, lanes);
                 else narrow_forward(plan, rows, tile);
             }
         }
         first = last;
     } while (first < plan->wide);
+}
+
+/* Add up what stayed across the vector. */
+static void gather_lanes(const Plan *plan, float *gradients, const float *lanes)
+{
+    for (ptrdiff_t body = plan->wide; body < plan->wide + plan->narrow; body++)
+        for (ptrdiff_t k = plan->rows; k < plan->width; k++, lanes += W) {
+            float sum = 0;
+            for (int lane = 0; lane < W; lane++) sum += lanes[lane];
+            gradients[body * plan->width + k] = sum;
+        }
 }
 
 /* ---- a whole call ---- */
@@ -426,6 +507,7 @@ static Plan plan_of(const Call *call)
         if (call->slots[n].data) plan.first_row = 0;
     plan.wide = call->bodies / W * W;
     plan.narrow = call->bodies - plan.wide;
+    plan.straight = call->points->digits && call->bodies == 1;
     return plan;
 }
 
@@ -448,7 +530,7 @@ static int run(const Call *call, int backward)
     size_t chain = whole_lines(body_floats(call->tree));
     size_t made = points && points->digits ? whole_lines((size_t)(plan.rows * ROW)) : 0;
     size_t drives = points ? whole_lines((size_t)(call->bodies * plan.width)) : 0;
-    size_t lanes = points && backward ? whole_lines((size_t)(plan.narrow * plan.width * W)) : 0;
+    size_t lanes = points && backward ? whole_lines((size_t)(plan.narrow * (plan.width - plan.rows) * W)) : 0;
     size_t each = made + (backward ? drives + lanes : 0);
     float *memory = allocate(chain + drives + (size_t)threads * each);
     if (!memory) return -1;
@@ -464,11 +546,7 @@ static int run(const Call *call, int backward)
             float *sums = backward ? gradients + drives : NULL;
             if (backward) memset(gradients, 0, sizeof(float) * (drives + lanes));
             tiles_pass(&plan, points->tiles * thread / threads, points->tiles * (thread + 1) / threads, mine, gradients, sums);
-            for (ptrdiff_t n = 0; backward && n < plan.narrow * plan.width; n++) {
-                float sum = 0;
-                for (int lane = 0; lane < W; lane++) sum += sums[n * W + lane];
-                gradients[plan.wide * plan.width + n] = sum;
-            }
+            if (backward) gather_lanes(&plan, gradients, sums);
         }
     }
     if (backward) {
