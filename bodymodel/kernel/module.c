@@ -237,6 +237,56 @@ static PyObject *points_bytes(PyObject *self, PyObject *capsule)
     return PyLong_FromSize_t(each + 8 * (size_t)p->first[p->tiles * TILE] + (TILE * 4 + 4) * (size_t)p->used_first[p->tiles]);
 }
 
+/* Keypoints as means of points and joints: the weights that are not zero, row by row. */
+typedef struct {
+    ptrdiff_t keypoints, points;
+    int joints, *first, *column; /* columns are points, then joints */
+    float *weight;
+} Mixture;
+
+static void mixture_free(Mixture *m)
+{
+    if (!m) return;
+    free(m->first), free(m->column), free(m->weight), free(m);
+}
+
+static void mixture_capsule_free(PyObject *capsule) { mixture_free(PyCapsule_GetPointer(capsule, "mixture")); }
+
+static PyObject *make_mixture(PyObject *self, PyObject *args)
+{
+    (void)self;
+    Py_buffer points, joints;
+    int keypoints, failed = 0;
+    if (!PyArg_ParseTuple(args, "y*y*i", &points, &joints, &keypoints)) return NULL;
+    size_t rows = (size_t)keypoints, numbers = ((size_t)points.len + (size_t)joints.len) / sizeof(float);
+    Mixture *m = calloc(1, sizeof *m);
+    PyObject *capsule = NULL;
+    if (m) {
+        m->first = lines(sizeof(int) * (rows + 1), &failed);
+        m->column = lines(sizeof(int) * numbers, &failed);
+        m->weight = lines(sizeof(float) * numbers, &failed);
+    }
+    if (!m || failed) PyErr_NoMemory();
+    else {
+        m->keypoints = keypoints;
+        m->points = rows ? points.len / (Py_ssize_t)(sizeof(float) * rows) : 0;
+        m->joints = rows ? (int)((size_t)joints.len / (sizeof(float) * rows)) : 0;
+        int n = 0;
+        for (ptrdiff_t k = 0; k < keypoints; k++) {
+            for (ptrdiff_t c = 0; c < m->points + m->joints; c++) {
+                float w = c < m->points ? ((const float *)points.buf)[k * m->points + c]
+                                        : ((const float *)joints.buf)[k * m->joints + c - m->points];
+                if (w != 0) m->column[n] = (int)c, m->weight[n++] = w;
+            }
+            m->first[k + 1] = n;
+        }
+        capsule = PyCapsule_New(m, "mixture", mixture_capsule_free);
+    }
+    if (!capsule) mixture_free(m);
+    PyBuffer_Release(&points), PyBuffer_Release(&joints);
+    return capsule;
+}
+
 /* ---- calls ---- */
 
 /* Read a sequence of numbers; return 0, or -1 with an error set. */
@@ -332,6 +382,40 @@ static PyObject *call_backward(PyObject *self, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
+/* Pose points, and write keypoints (B, K, 3) made of them and of the joints. */
+static PyObject *call_mixed(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    (void)self;
+    Call call;
+    if (count != 7) return PyErr_Format(PyExc_TypeError, "mixed: expected 7 arguments, got %zd", count);
+    if (read_call(args, &call)) return NULL;
+    const Mixture *m = PyCapsule_GetPointer(args[5], "mixture");
+    float *out = address(args[6]);
+    if (!m || PyErr_Occurred()) return NULL;
+    ptrdiff_t points = call.points ? call.points->count : 0, joints = call.tree->joints;
+    if (m->points != points || (m->joints && m->joints != joints))
+        return PyErr_Format(PyExc_ValueError, "mixture: it does not fit the points");
+    float *memory = malloc(sizeof(float) * (size_t)(call.bodies * 3 * (points + joints)) + 1);
+    if (!memory) return PyErr_NoMemory();
+    call.posed = memory;
+    call.joints = memory + call.bodies * 3 * points;
+    int failed = run(kernel->forward, &call);
+    for (ptrdiff_t b = 0; !failed && b < call.bodies; b++)
+        for (ptrdiff_t k = 0; k < m->keypoints; k++, out += 3) {
+            float sum[3] = {0, 0, 0};
+            for (int n = m->first[k]; n < m->first[k + 1]; n++)
+                for (int c = 0; c < 3; c++) {
+                    ptrdiff_t column = m->column[n];
+                    sum[c] += m->weight[n] * (column < points ? call.posed[(b * 3 + c) * points + column]
+                                                              : call.joints[(b * joints + column - points) * 3 + c]);
+                }
+            memcpy(out, sum, sizeof sum);
+        }
+    free(memory);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
 /* ---- which kernel ---- */
 
 static PyObject *supported(PyObject *self, PyObject *ignored)
@@ -365,6 +449,8 @@ static PyMethodDef methods[] = {
     {"points_bytes", points_bytes, METH_O, "Return how much memory packed points take."},
     {"forward", (PyCFunction)(void (*)(void))call_forward, METH_FASTCALL, "Pose bodies."},
     {"backward", (PyCFunction)(void (*)(void))call_backward, METH_FASTCALL, "Return gradients by the arguments."},
+    {"mixed", (PyCFunction)(void (*)(void))call_mixed, METH_FASTCALL, "Pose points and mix them."},
+    {"make_mixture", make_mixture, METH_VARARGS, "Pack the weights of keypoints."},
     {"supported", supported, METH_NOARGS, "Return the instruction sets that this processor has, the best first."},
     {"use", use, METH_O, "Choose the instruction set."},
     {NULL, NULL, 0, NULL},
