@@ -28,6 +28,7 @@ from .skinning import VertexBases
 
 Constants = Mapping[str, Tensor]
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class _Slot(NamedTuple):
@@ -186,8 +187,12 @@ class CompiledPasses:
                 if name == "rotation" and value == "axis_angle":
                     continue
                 return None
-            if type(value) not in _PLAIN_TENSORS or value.dtype is not torch.float32 or not value.is_cpu:
+            if type(value) not in _PLAIN_TENSORS or not value.is_cpu:
                 return None
+            if value.dtype is not torch.float32:
+                if value.dtype not in _HALF:
+                    return None
+                value = value.float()
             if name == "segment_scale":
                 value = _scale_coefficients(value, self._plan.num_joints, slot.count)
                 if value is None:
