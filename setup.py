@@ -15,6 +15,7 @@ class BuildKernel(build_ext):
     """Adds OpenMP where the compiler has it."""
 
     def build_extension(self, extension: Extension) -> None:
+        """Build one extension."""
         if self._compiles("-fopenmp"):
             extension.extra_compile_args.append("-fopenmp")
             extension.extra_link_args.append("-fopenmp")

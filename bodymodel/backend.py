@@ -13,6 +13,8 @@ VARIABLE = "PHYSIQUE_BACKEND"
 
 try:
     from . import _kernel  # pyright: ignore[reportAttributeAccessIssue]
+
+    _kernel.ask(torch.Tensor, torch.nn.Parameter, torch.float32, torch.strided)
 except ImportError:  # no compiler when it was installed
     _kernel = None
 

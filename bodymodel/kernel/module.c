@@ -416,6 +416,152 @@ static PyObject *call_mixed(PyObject *self, PyObject *const *args, Py_ssize_t co
     Py_RETURN_NONE;
 }
 
+/* ---- reading tensors ---- */
+
+/* What tensors are asked, and what they must answer: set by `ask`. */
+static struct {
+    PyObject *tensor, *parameter, *float32, *strided;
+    PyObject *dtype, *layout, *is_cpu, *requires_grad, *shape, *is_contiguous, *is_neg, *data_ptr;
+} ask;
+
+static PyObject *set_ask(PyObject *self, PyObject *args)
+{
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OOOO", &ask.tensor, &ask.parameter, &ask.float32, &ask.strided)) return NULL;
+    Py_INCREF(ask.tensor), Py_INCREF(ask.parameter), Py_INCREF(ask.float32), Py_INCREF(ask.strided);
+    const char *names[] = {"dtype", "layout", "is_cpu", "requires_grad", "shape", "is_contiguous", "is_neg", "data_ptr"};
+    PyObject **to[] = {&ask.dtype, &ask.layout, &ask.is_cpu, &ask.requires_grad, &ask.shape, &ask.is_contiguous, &ask.is_neg, &ask.data_ptr};
+    for (size_t n = 0; n < sizeof to / sizeof *to; n++)
+        if (!(*to[n] = PyUnicode_InternFromString(names[n]))) return NULL;
+    Py_RETURN_NONE;
+}
+
+static int is_attribute(PyObject *tensor, PyObject *name, const PyObject *wanted)
+{
+    PyObject *found = PyObject_GetAttr(tensor, name);
+    Py_XDECREF(found); /* singletons all */
+    return found == wanted;
+}
+
+static int is_answer(PyObject *tensor, PyObject *name, const PyObject *wanted)
+{
+    PyObject *found = PyObject_CallMethodNoArgs(tensor, name);
+    Py_XDECREF(found);
+    return found == wanted;
+}
+
+/* Read one tensor into its place; the first decides the batch. Return whether it is as it should be. */
+static int read_tensor(PyObject *value, PyObject *slot, int grad, Slot *slots, PyObject **batch, Py_ssize_t *bodies)
+{
+    if (Py_TYPE(value) != (PyTypeObject *)ask.tensor && Py_TYPE(value) != (PyTypeObject *)ask.parameter) return 0;
+    if (!is_attribute(value, ask.dtype, ask.float32) || !is_attribute(value, ask.is_cpu, Py_True)
+        || !is_attribute(value, ask.layout, ask.strided) || (grad && !is_attribute(value, ask.requires_grad, Py_False))
+        || !is_answer(value, ask.is_contiguous, Py_True) || !is_answer(value, ask.is_neg, Py_False))
+        return 0;
+    Py_ssize_t place = PyLong_AsSsize_t(PyTuple_GET_ITEM(slot, 0)), count = PyLong_AsSsize_t(PyTuple_GET_ITEM(slot, 2));
+    PyObject *event = PyTuple_GET_ITEM(slot, 1), *shape = PyObject_GetAttr(value, ask.shape);
+    if (!shape || !PyTuple_Check(shape)) {
+        Py_XDECREF(shape);
+        return 0;
+    }
+    /* Of a shape argument any number up to all of them; of a part exactly its own. */
+    Py_ssize_t after = PyTuple_GET_SIZE(event), start = PyTuple_GET_SIZE(shape) - (after ? after : 1);
+    int good = start >= 0 && (!*batch || PyTuple_GET_SIZE(*batch) == start);
+    if (good && !after) {
+        Py_ssize_t given = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, start));
+        good = given <= count;
+        count = given;
+    }
+    for (Py_ssize_t n = 0; good && n < after; n++)
+        good = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, start + n)) == PyLong_AsSsize_t(PyTuple_GET_ITEM(event, n));
+    for (Py_ssize_t n = 0; good && *batch && n < start; n++)
+        good = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, n)) == PyLong_AsSsize_t(PyTuple_GET_ITEM(*batch, n));
+    if (good && !*batch) {
+        *bodies = 1;
+        for (Py_ssize_t n = 0; n < start; n++) *bodies *= PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, n));
+        good = (*batch = PyTuple_GetSlice(shape, 0, start)) != NULL;
+    }
+    Py_DECREF(shape);
+    PyObject *number = good && place >= 0 && place < MOST_SLOTS ? PyObject_CallMethodNoArgs(value, ask.data_ptr) : NULL;
+    if (!number) return 0;
+    slots[place] = (Slot){address(number), count, (int)count};
+    Py_DECREF(number);
+    return 1;
+}
+
+/* Read the arguments of a call where all are what they mostly are: contiguous float32 tensors of one batch that want no
+ * gradient. Takes a dict of slots by name and the arguments. Returns the batch, or NULL without an error set for anything
+ * else, wrong arguments included. */
+static PyObject *read_tensors(PyObject *by_name, PyObject *arguments, int grad, Slot *slots, Py_ssize_t *bodies)
+{
+    PyObject *batch = NULL, *name, *value;
+    Py_ssize_t at = 0;
+    int good = ask.data_ptr && PyDict_Check(by_name) && PyDict_Check(arguments);
+    memset(slots, 0, sizeof(Slot) * MOST_SLOTS);
+    *bodies = 1;
+    while (good && PyDict_Next(arguments, &at, &name, &value)) {
+        if (value == Py_None) continue;
+        PyObject *slot = PyDict_GetItemWithError(by_name, name);
+        good = slot && PyTuple_Check(slot) && PyTuple_GET_SIZE(slot) == 3 && read_tensor(value, slot, grad, slots, &batch, bodies);
+    }
+    if (good && !batch) batch = PyTuple_New(0);
+    if (!good) Py_CLEAR(batch);
+    PyErr_Clear(); /* what a tensor could not answer, the plain reading asks again */
+    return batch;
+}
+
+/* Takes slots by name, arguments, the number of places, whether gradients are enabled; returns (batch, bodies, slots) as
+ * the calls above take them, or None. */
+static PyObject *call_read(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    (void)self;
+    Slot slots[MOST_SLOTS];
+    Py_ssize_t bodies, places = count == 4 ? PyLong_AsSsize_t(args[2]) : -1;
+    if (places < 0 || places > MOST_SLOTS) return PyErr_Format(PyExc_ValueError, "read: expected 4 arguments");
+    PyObject *batch = read_tensors(args[0], args[1], args[3] == Py_True, slots, &bodies), *list;
+    if (!batch) Py_RETURN_NONE;
+    if (!(list = PyList_New(3 * places))) return NULL;
+    for (Py_ssize_t n = 0; n < places; n++) {
+        PyList_SET_ITEM(list, 3 * n, PyLong_FromVoidPtr((void *)slots[n].data));
+        PyList_SET_ITEM(list, 3 * n + 1, PyLong_FromSsize_t(slots[n].stride));
+        PyList_SET_ITEM(list, 3 * n + 2, PyLong_FromLong(slots[n].count));
+    }
+    return Py_BuildValue("NnN", batch, bodies, list);
+}
+
+/* Joints alone, in one step, since one body's take a microsecond: takes the tree, slots by name, arguments, whether
+ * gradients are enabled, and `new_empty` of a tensor; returns joints (*B, J, 3), or None as `read` does. */
+static PyObject *call_joints(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    (void)self;
+    Call call;
+    memset(&call, 0, sizeof call);
+    if (count != 5) return PyErr_Format(PyExc_TypeError, "joints: expected 5 arguments, got %zd", count);
+    if (!(call.tree = PyCapsule_GetPointer(args[0], "tree"))) return NULL;
+    PyObject *batch = read_tensors(args[1], args[2], args[3] == Py_True, call.slots, &call.bodies);
+    if (!batch) Py_RETURN_NONE;
+    Py_ssize_t more = PyTuple_GET_SIZE(batch);
+    PyObject *shape = PyTuple_New(more + 2), *joints = NULL, *number = NULL;
+    for (Py_ssize_t n = 0; shape && n < more; n++) {
+        PyObject *size = PyTuple_GET_ITEM(batch, n);
+        Py_INCREF(size);
+        PyTuple_SET_ITEM(shape, n, size);
+    }
+    Py_DECREF(batch);
+    if (shape) {
+        PyTuple_SET_ITEM(shape, more, PyLong_FromLong(call.tree->joints));
+        PyTuple_SET_ITEM(shape, more + 1, PyLong_FromLong(3));
+        joints = PyObject_CallOneArg(args[4], shape);
+        Py_DECREF(shape);
+    }
+    if (joints) number = PyObject_CallMethodNoArgs(joints, ask.data_ptr);
+    if (number) call.joints = address(number);
+    Py_XDECREF(number);
+    call.threads = 1;
+    if (PyErr_Occurred() || run(kernel->forward, &call)) Py_CLEAR(joints);
+    return joints;
+}
+
 /* ---- which kernel ---- */
 
 static PyObject *supported(PyObject *self, PyObject *ignored)
@@ -451,6 +597,9 @@ static PyMethodDef methods[] = {
     {"backward", (PyCFunction)(void (*)(void))call_backward, METH_FASTCALL, "Return gradients by the arguments."},
     {"mixed", (PyCFunction)(void (*)(void))call_mixed, METH_FASTCALL, "Pose points and mix them."},
     {"make_mixture", make_mixture, METH_VARARGS, "Pack the weights of keypoints."},
+    {"ask", set_ask, METH_VARARGS, "Say what tensors are: their types, dtype and layout."},
+    {"read", (PyCFunction)(void (*)(void))call_read, METH_FASTCALL, "Read arguments that are as they mostly are."},
+    {"joints", (PyCFunction)(void (*)(void))call_joints, METH_FASTCALL, "Read arguments and return joints."},
     {"supported", supported, METH_NOARGS, "Return the instruction sets that this processor has, the best first."},
     {"use", use, METH_O, "Choose the instruction set."},
     {NULL, NULL, 0, NULL},
