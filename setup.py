@@ -14,12 +14,12 @@ FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fvisibi
 class BuildKernel(build_ext):
     """Adds OpenMP where the compiler has it."""
 
-    def build_extension(self, extension: Extension) -> None:
+    def build_extension(self, ext: Extension) -> None:
         """Build one extension."""
         if self._compiles("-fopenmp"):
-            extension.extra_compile_args.append("-fopenmp")
-            extension.extra_link_args.append("-fopenmp")
-        super().build_extension(extension)
+            ext.extra_compile_args.append("-fopenmp")
+            ext.extra_link_args.append("-fopenmp")
+        super().build_extension(ext)
 
     def _compiles(self, flag: str) -> bool:
         with tempfile.TemporaryDirectory() as folder:

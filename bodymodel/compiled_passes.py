@@ -81,12 +81,13 @@ class CompiledPasses:
 
     def whole(self, constants: Constants, arguments: Mapping[str, Any]) -> BodyOutput | None:
         """Return what `whole_pass` returns; the rest body is made when it is first asked for."""
-        reading = self._read(constants, arguments)
+        kernel = self._suiting(constants)
+        reading = None if kernel is None else self._read(kernel, arguments)
         if reading is None:
             return None
-        call = _Call(self, constants, reading, "whole", None)
+        call = _Call(kernel, self, constants, reading, "whole", None)
         posed, joints, rotations = call.run()
-        return BodyOutput(posed.transpose(-1, -2), joints, rotations, RestLater(call.shape_later(arguments)))
+        return BodyOutput(posed.transpose(-1, -2), joints, rotations, RestLater.by(call.shape_later(arguments)))
 
     def joints(self, constants: Constants, arguments: Mapping[str, Any]) -> Tensor | None:
         """Return what `joints_pass` returns."""
@@ -98,34 +99,38 @@ class CompiledPasses:
         if joints is not None:
             return joints
         reading = self._read_with_care(arguments)
-        return None if reading is None else _Call(self, constants, reading, "joints", None).run()[1]
+        return None if reading is None else _Call(kernel, self, constants, reading, "joints", None).run()[1]
 
     def subset(
         self, constants: Constants, bases: VertexBases, arguments: Mapping[str, Any]
     ) -> tuple[Tensor, Tensor] | None:
         """Return what `subset_pass` returns, of one set for all bodies."""
-        reading = self._read(constants, arguments) if _is_one_set(bases) else None
+        kernel = self._suiting(constants)
+        reading = self._read(kernel, arguments) if kernel is not None and _is_one_set(bases) else None
         if reading is None:
             return None
-        posed, joints, _ = _Call(self, constants, reading, "subset", bases).run()
+        posed, joints, _ = _Call(kernel, self, constants, reading, "subset", bases).run()
         return posed.transpose(-1, -2), joints
 
     def keypoints(self, constants: Constants, bases: KeypointBases, arguments: Mapping[str, Any]) -> Tensor | None:
         """Return what `keypoints_pass` returns."""
         points, point_weights, joint_weights = bases
-        reading = self._read(constants, arguments) if _is_one_set(points) else None
+        kernel = self._suiting(constants)
+        if kernel is None or not _is_one_set(points):
+            return None
+        reading = self._read(kernel, arguments)
         if reading is None:
             return None
         if reading.wanted or point_weights.requires_grad or point_weights.dtype != torch.float32:
-            posed, joints, _ = _Call(self, constants, reading, "subset", points).run()
-            found = (posed @ point_weights.mT).mT
-            return found if joint_weights is None else found + joint_weights @ joints
-        kernel = active_kernel()
+            posed, joints, _ = _Call(kernel, self, constants, reading, "subset", points).run()
+            with torch.autocast("cpu", enabled=False):
+                found = (posed @ point_weights.mT).mT
+                return found if joint_weights is None else found + joint_weights @ joints
         packed = packed_on(points.weights, points[:3], lambda: pack_points(kernel, points))
         mixture = packed_on(point_weights, (joint_weights,), lambda: pack_mixture(kernel, point_weights, joint_weights))
         found = point_weights.new_empty((*reading.batch, len(point_weights), 3))
-        threads = torch.get_num_threads()
-        kernel.mixed(self.tree(constants), packed, reading.bodies, reading.slots, threads, mixture, found.data_ptr())
+        call = self.tree(constants), packed, reading.bodies, reading.slots, torch.get_num_threads()
+        kernel.mixed(*call, mixture, found.data_ptr())
         return found
 
     def _suiting(self, constants: Constants) -> Any:
@@ -171,11 +176,8 @@ class CompiledPasses:
         whole = torch.Size(batch)
         return Arguments(coefficients, parts, "axis_angle", given.get(self._transl), dict.fromkeys(parts, whole), whole)
 
-    def _read(self, constants: Constants, arguments: Mapping[str, Any]) -> _Reading | None:
+    def _read(self, kernel: Any, arguments: Mapping[str, Any]) -> _Reading | None:
         """Check the arguments and take their addresses; None where anything is out of the ordinary."""
-        kernel = self._suiting(constants)
-        if kernel is None:
-            return None
         read = kernel.read(self._slots, arguments, self._transl + 1, torch.is_grad_enabled())
         return _Reading(*read) if read is not None else self._read_with_care(arguments)
 
@@ -196,8 +198,6 @@ class CompiledPasses:
             place, event, count = slot
             if name == "segment_scale":
                 value, event = _scale_coefficients(value, self.plan.num_joints, count), (count,)
-                if value is None:
-                    return None
             start = value.dim() - (len(event) or 1)
             if start < 0 or (value.shape[start:] != event if event else value.shape[-1] > count):
                 return None
@@ -223,10 +223,14 @@ class _Call:
     """One call: runs it, backward too, and can run it again by operations that PyTorch differentiates to any order."""
 
     def __init__(
-        self, passes: CompiledPasses, constants: Constants, reading: _Reading, kind: str, bases: VertexBases | None
+        self,
+        kernel: Any,
+        passes: CompiledPasses,
+        constants: Constants,
+        reading: _Reading,
+        kind: str,
+        bases: VertexBases | None,
     ) -> None:
-        kernel = active_kernel()
-        assert kernel is not None
         self.kernel, self.reading, self.kind, self.bases = kernel, reading, kind, bases
         self.passes, self.constants = passes, constants
         self.tree, self.points, self.count = passes.tree(constants), None, 0
@@ -238,7 +242,10 @@ class _Call:
 
     def run(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return planes (*B, 3, V), joints and rotations; what the kind does not have is empty."""
-        return _Pass.apply(self, *self.reading.given.values()) if self.reading.wanted else self.forward()
+        if not self.reading.wanted:
+            return self.forward()
+        self.constants = dict(self.constants)  # a graph outlives a move of the model
+        return _Pass.apply(self, *self.reading.given.values())
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
         """Run without a graph."""
@@ -276,6 +283,10 @@ class _Call:
 
     def plain(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return what `run` returns, of the same arguments, by operations of PyTorch."""
+        with torch.autocast("cpu", enabled=False):
+            return self._plain(values)
+
+    def _plain(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         plan, constants = self.passes.plan, self.constants
         given = self.passes.arguments(dict(zip(self.reading.given, values, strict=True)), self.reading.batch)
         nothing = torch.empty(0)
@@ -311,7 +322,7 @@ class _Pass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         call, values, needed = ctx.call, ctx.saved_tensors, ctx.needs_input_grad[1:]
-        if not torch.is_grad_enabled() and not _is_looked_into():
+        if not torch.is_grad_enabled() and not _is_looked_into() and all(map(_has_memory, upstream)):
             return None, *call.backward(values, upstream, needed)
         with torch.enable_grad():
             outputs = call.plain(values)
@@ -348,9 +359,14 @@ def _address(value: Tensor | None) -> int:
     return 0 if value is None else value.data_ptr()
 
 
-def _scale_coefficients(value: Tensor, joints: int, count: int) -> Tensor | None:
-    """Return segment scales as coefficients (*B, count): s - 1."""
-    event = (joints,) if count == joints else (joints, 3)
-    if value.shape[max(value.dim() - len(event), 0) :] != event:
-        return None
-    return value - 1 if len(event) == 1 else value.flatten(-2) - 1
+def _has_memory(value: Tensor | None) -> bool:
+    """Return whether this is no batch of gradients (`is_grads_batched`), which has no numbers of its own."""
+    try:
+        return value is None or value.data_ptr() >= 0
+    except RuntimeError:
+        return False
+
+
+def _scale_coefficients(value: Tensor, joints: int, count: int) -> Tensor:
+    """Return segment scales as coefficients (*B, count): s - 1. What has another shape keeps it, and will not fit."""
+    return value.flatten(-2) - 1 if count != joints and value.shape[-2:] == (joints, 3) else value - 1

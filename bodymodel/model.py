@@ -141,7 +141,7 @@ class BodyModel(nn.Module):
             ValueError: a shape that does not fit, more coefficients than the model has, or a part it lacks.
             TypeError: an unknown name, or a tensor of another floating type than the model's.
         """
-        found = self._compiled.whole(self._buffers, arguments)
+        found = self._compiled.whole(self._constants, arguments)
         if found is not None:
             return found
         given = self._signature.read(arguments, self.dtype)
@@ -172,7 +172,7 @@ class BodyModel(nn.Module):
 
     def joints(self, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch J 3"]:
         """Return the posed joints alone, never touching a vertex. Takes and raises what `forward` does."""
-        found = self._compiled.joints(self._buffers, arguments)
+        found = self._compiled.joints(self._constants, arguments)
         if found is not None:
             return found
         given = self._signature.read(arguments, self.dtype)
@@ -212,7 +212,7 @@ class BodyModel(nn.Module):
             (*B, K, 3) in metres, in the order of `regressor.names`.
         """
         if isinstance(regressor, KeypointBases):
-            found = self._compiled.keypoints(self._buffers, regressor, arguments)
+            found = self._compiled.keypoints(self._constants, regressor, arguments)
             if found is not None:
                 return found
         given = self._signature.read(arguments, self.dtype)
@@ -239,7 +239,7 @@ class BodyModel(nn.Module):
             vertices (*B, N, 3) in the order of `ids` and joints (*B, J, 3), metres.
         """
         if isinstance(ids, VertexBases):
-            found = self._compiled.subset(self._buffers, ids, arguments)
+            found = self._compiled.subset(self._constants, ids, arguments)
             if found is not None:
                 return found
         given = self._signature.read(arguments, self.dtype)

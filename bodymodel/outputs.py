@@ -23,17 +23,18 @@ class RestBody(NamedTuple):
 
 
 class RestLater(RestBody):
-    """A rest body that is made when it is first looked at: most callers never do, and it is as large as the result.
-
-    Args:
-        make: makes it, of what was given by then.
-    """
+    """A rest body that is made when it is first looked at: most callers never do, and it is as large as the result."""
 
     _made: RestBody | None
     _make_it: Callable[[], RestBody] | None
 
-    def __new__(cls, make: Callable[[], RestBody]) -> RestLater:
-        """Keep the argument."""
+    def __new__(cls, vertices: Tensor, joints: Tensor) -> RestBody:
+        """Return what needs no making, for those who build what they took apart."""
+        return RestBody(vertices, joints)
+
+    @classmethod
+    def by(cls, make: Callable[[], RestBody]) -> RestLater:
+        """Return what `make` will return when it is asked for."""
         self = tuple.__new__(cls, (None, None))
         self._made, self._make_it = None, make
         return self
@@ -67,7 +68,7 @@ class RestLater(RestBody):
         return RestBody, tuple(self)
 
     @classmethod
-    def _make(cls, iterable: Iterable[Tensor]) -> RestBody:
+    def _make(cls, iterable: Iterable[Tensor]) -> RestBody:  # pyright: ignore[reportIncompatibleMethodOverride]
         return RestBody._make(iterable)
 
 

@@ -70,9 +70,10 @@ def pack_tree(
 
 def pack_points(kernel: Any, bases: VertexBases) -> Any:
     """Return the points of `bases`, which have no batch; the pose directions of many in 21 bits, of few in 32."""
-    template, shape, pose, weights = (None if v is None else v.detach().contiguous().numpy() for v in bases)
-    assert template is not None and weights is not None
-    return kernel.make_points(template, shape, pose, weights, len(weights), len(template) >= 3 * MANY)
+    assert bases.shape_directions is not None
+    template, shape, pose, weights = (value.detach().contiguous().numpy() for value in bases)
+    sizes = len(shape), len(pose), len(weights)
+    return kernel.make_points(template, shape, pose, weights, *sizes, len(template) >= 3 * MANY)
 
 
 def pack_mixture(kernel: Any, point_weights: Tensor, joint_weights: Tensor | None) -> Any:

@@ -204,23 +204,25 @@ static PyObject *make_points(PyObject *self, PyObject *args)
 {
     (void)self;
     Py_buffer mean, shape, pose, weights;
-    int joints, digits;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*ip", &mean, &shape, &pose, &weights, &joints, &digits)) return NULL;
+    int shapes, features, joints, digits;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*iiip", &mean, &shape, &pose, &weights, &shapes, &features, &joints, &digits)) return NULL;
     PyObject *capsule = NULL;
     Points *p = calloc(1, sizeof *p);
     int failed = !p;
     if (p) {
         p->count = mean.len / (Py_ssize_t)(3 * sizeof(float));
         p->tiles = (p->count + TILE - 1) / TILE;
-        p->shapes = mean.len ? (int)(shape.len / mean.len) : 0;
-        p->features = mean.len ? (int)(pose.len / mean.len) : 0;
-        p->joints = joints;
+        p->shapes = shapes, p->features = features, p->joints = joints;
+        if (shape.len != shapes * mean.len || pose.len != features * mean.len || weights.len * 3 != joints * mean.len) {
+            PyErr_SetString(PyExc_ValueError, "points: expected arrays that fit each other");
+            failed = 1;
+        }
         Py_BEGIN_ALLOW_THREADS
-        failed = pack_points(p, mean.buf, shape.buf, pose.buf, weights.buf, digits);
+        if (!failed) failed = pack_points(p, mean.buf, shape.buf, pose.buf, weights.buf, digits);
         Py_END_ALLOW_THREADS
     }
-    if (failed) PyErr_NoMemory();
-    else capsule = PyCapsule_New(p, "points", points_capsule_free);
+    if (failed && !PyErr_Occurred()) PyErr_NoMemory();
+    if (!failed) capsule = PyCapsule_New(p, "points", points_capsule_free);
     if (!capsule) points_free(p);
     PyBuffer_Release(&mean), PyBuffer_Release(&shape), PyBuffer_Release(&pose), PyBuffer_Release(&weights);
     return capsule;

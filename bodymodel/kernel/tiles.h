@@ -524,7 +524,10 @@ static int run(const Call *call, int backward)
     Plan plan = plan_of(call);
     const Points *points = plan.points;
     int threads = call->threads;
-    if (!points || threads > points->tiles) threads = points ? (int)points->tiles : 1;
+    /* A thread is worth waking for some 10 us of work, which is 64 tiles of a body. */
+    ptrdiff_t worth = points ? 1 + points->tiles * call->bodies / 64 : 1;
+    if (points && worth > points->tiles) worth = points->tiles;
+    if (threads > worth) threads = (int)worth;
     /* Memory: a chain; a tile's rows for each thread; drives; and backward, for each thread, gradients by the drives and
      * the sums across vectors that the narrow ones are made from. */
     size_t chain = whole_lines(body_floats(call->tree));
