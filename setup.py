@@ -8,7 +8,7 @@ from setuptools.command.build_ext import build_ext
 
 HERE = Path("bodymodel", "kernel")
 # Products and sums may fuse, which rounds once instead of twice; nothing else leaves IEEE arithmetic.
-FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden"]
+FLAGS = ["-O3", "-g0", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden"]
 
 
 class BuildKernel(build_ext):
