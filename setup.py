@@ -5,6 +5,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 HERE = Path("bodymodel", "kernel")
 # Products and sums may fuse, which rounds once instead of twice; nothing else leaves IEEE arithmetic.
@@ -33,8 +34,17 @@ class BuildKernel(build_ext):
         return True
 
 
+class BuildModules(build_py):
+    """Leaves this file out, which the root of the repository, being the package, would make a module of it."""
+
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        """Return (package, module, file) of a package."""
+        found = super().find_package_modules(package, package_dir)
+        return [entry for entry in found if entry[:2] != ("physique", "setup")]
+
+
 setup(
-    cmdclass={"build_ext": BuildKernel},
+    cmdclass={"build_ext": BuildKernel, "build_py": BuildModules},
     ext_modules=[
         Extension(
             "physique.bodymodel._kernel",
