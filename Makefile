@@ -10,6 +10,9 @@ export OMP_NUM_THREADS ?= 1
 # A worker a core; files stay whole, so that what a file makes once is made once.
 WORKERS := -n auto --dist loadfile
 
+# What runs on the compiled kernel where it was built runs once more without it.
+EAGER_TOO := $(filter-out %_compiled.py,$(wildcard tests/bodymodel/test_model*.py)) tests/laws/test_body_laws.py
+
 .PHONY: test lint demo bench bench-record bench-check check clean
 .DEFAULT_GOAL := test
 
@@ -17,6 +20,7 @@ WORKERS := -n auto --dist loadfile
 test: .venv/installed
 	$(BIN)/pytest $(WORKERS) -o python_files='test_*_compiled.py' $(ARGS)
 	$(BIN)/pytest $(WORKERS) --ignore-glob='*_compiled.py' --jaxtyping-packages=physique,beartype.beartype $(ARGS)
+	PHYSIQUE_BACKEND=eager $(BIN)/pytest $(WORKERS) --jaxtyping-packages=physique,beartype.beartype $(EAGER_TOO)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -43,9 +47,9 @@ check:
 	.ci/run
 
 clean:
-	rm -rf .venv build dist out *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv build dist out *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks bodymodel/_kernel.*
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt setup.py $(wildcard bodymodel/kernel/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,viz,io]'
 	touch $@

@@ -30,4 +30,5 @@ seconds = statistics.median(
     for _ in range(RUNS)
 )
 assert seconds < LIMIT_S, f"import physique.bodymodel adds {seconds:.2f} s to import torch, the limit is {LIMIT_S} s"
+print(f"body models run on: {importlib.import_module('physique.bodymodel').backend()}")
 print(f"{len(names)} modules import; import physique.bodymodel adds {seconds:.2f} s to import torch")

@@ -1,4 +1,7 @@
-"""Check a built wheel: under 15 MB, every subpackage with its files, nothing that belongs to the repository only."""
+"""Check a built wheel: under 15 MB, every subpackage with its files, nothing that belongs to the repository only.
+
+The compiled kernel is in it where there was a compiler; its sources are not.
+"""
 
 import sys
 import zipfile
@@ -6,6 +9,7 @@ from pathlib import Path
 
 LIMIT = 15_000_000
 ROOT = Path(__file__).parent.parent
+BUILT_FROM, BUILT = {".c", ".h"}, {".so", ".pyd"}
 NOT_SHIPPED = {".ci", ".venv", "benchmarks", "build", "dist", "docs", "examples", "out", "tests", "tools"}
 
 wheel = Path(sys.argv[1])
@@ -22,7 +26,9 @@ for name in sorted(names):
 for package in ROOT.glob("*/__init__.py"):
     for path in package.parent.rglob("*"):
         name = f"physique/{path.relative_to(ROOT)}"
-        if path.is_file() and "__pycache__" not in path.parts and name not in names:
+        if path.suffix in BUILT_FROM | BUILT or "__pycache__" in path.parts:
+            continue
+        if path.is_file() and name not in names:
             problems.append(f"{name} is missing from the wheel")
 for name in ("physique/__init__.py", "physique/py.typed"):
     if name not in names:
@@ -30,4 +36,5 @@ for name in ("physique/__init__.py", "physique/py.typed"):
 
 if problems:
     sys.exit("\n".join(problems))
-print(f"{wheel.name}: {size / 1e6:.2f} MB, {len(names)} files")
+kernel = "with" if any(Path(name).suffix in BUILT for name in names) else "without"
+print(f"{wheel.name}: {size / 1e6:.2f} MB, {len(names)} files, {kernel} the compiled kernel")

@@ -1,6 +1,8 @@
 """Body models of the SMPL family: data, files, kinematics, skinning, keypoints and the built-in body."""
 
 from .age import add_age_direction as add_age_direction
+from .backend import backend as backend
+from .backend import use_backend as use_backend
 from .convert import convert_keypoints as convert_keypoints
 from .data import BodyModelData as BodyModelData
 from .densepose_files import DensePoints as DensePoints

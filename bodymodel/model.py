@@ -22,6 +22,7 @@ from .arguments import (
     rotation_constants,
 )
 from .buffers import arrays_for_speed
+from .compiled_passes import CompiledPasses
 from .data import BodyModelData
 from .freeze import freeze_shape, frozen_constants
 from .jacobians import PointsJacobian, added, combined, joints_jacobian, mixed_vertices_jacobian
@@ -100,6 +101,7 @@ class BodyModel(nn.Module):
         starts = {start: name for name, (start, _) in self._signature.coefficients.items()}
         sizes = data.num_vertices, data.num_joints
         self._plan = Plan(data.table_row, *sizes, data.posedirs is not None, starts, tuple(fixed))
+        self._compiled = CompiledPasses(self._plan, self._signature, data.skeleton)
 
     @property
     def arguments(self) -> frozenset[str]:
@@ -139,6 +141,9 @@ class BodyModel(nn.Module):
             ValueError: a shape that does not fit, more coefficients than the model has, or a part it lacks.
             TypeError: an unknown name, or a tensor of another floating type than the model's.
         """
+        found = self._compiled.whole(self._constants, arguments)
+        if found is not None:
+            return found
         given = self._signature.read(arguments, self.dtype)
         return self._exactly(whole_pass, given)
 
@@ -167,6 +172,9 @@ class BodyModel(nn.Module):
 
     def joints(self, **arguments: Unpack[BodyArguments]) -> Float[Tensor, "*batch J 3"]:
         """Return the posed joints alone, never touching a vertex. Takes and raises what `forward` does."""
+        found = self._compiled.joints(self._constants, arguments)
+        if found is not None:
+            return found
         given = self._signature.read(arguments, self.dtype)
         return self._exactly(joints_pass, given)
 
@@ -203,6 +211,10 @@ class BodyModel(nn.Module):
         Returns:
             (*B, K, 3) in metres, in the order of `regressor.names`.
         """
+        if isinstance(regressor, KeypointBases):
+            found = self._compiled.keypoints(self._constants, regressor, arguments)
+            if found is not None:
+                return found
         given = self._signature.read(arguments, self.dtype)
         if isinstance(regressor, KeypointBases):
             return self._exactly(keypoints_pass, regressor, given)
@@ -226,6 +238,10 @@ class BodyModel(nn.Module):
         Returns:
             vertices (*B, N, 3) in the order of `ids` and joints (*B, J, 3), metres.
         """
+        if isinstance(ids, VertexBases):
+            found = self._compiled.subset(self._constants, ids, arguments)
+            if found is not None:
+                return found
         given = self._signature.read(arguments, self.dtype)
         bases = ids if isinstance(ids, VertexBases) else self.vertex_bases(ids)
         batch = broadcast_batches({"ids": bases.template.shape[:-1]} | given.batches)

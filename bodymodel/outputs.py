@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils._pytree import register_pytree_node
 
 
 class RestBody(NamedTuple):
@@ -18,6 +20,59 @@ class RestBody(NamedTuple):
 
     vertices: Float[Tensor, "*batch V 3"]
     joints: Float[Tensor, "*batch J 3"]
+
+
+class RestLater(RestBody):
+    """A rest body that is made when it is first looked at: most callers never do, and it is as large as the result."""
+
+    _made: RestBody | None
+    _make_it: Callable[[], RestBody] | None
+
+    def __new__(cls, vertices: Tensor, joints: Tensor) -> RestBody:
+        """Return what needs no making, for those who build what they took apart."""
+        return RestBody(vertices, joints)
+
+    @classmethod
+    def by(cls, make: Callable[[], RestBody]) -> RestLater:
+        """Return what `make` will return when it is asked for."""
+        self = tuple.__new__(cls, (None, None))
+        self._made, self._make_it = None, make
+        return self
+
+    def _now(self) -> RestBody:
+        if self._made is None and self._make_it is not None:
+            self._made, self._make_it = self._make_it(), None
+        assert self._made is not None
+        return self._made
+
+    @property
+    def vertices(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """(*B, V, 3) in metres, before pose correctives."""
+        return self._now().vertices
+
+    @property
+    def joints(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """(*B, J, 3) in metres."""
+        return self._now().joints
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._now())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._now()[index]
+
+    def __repr__(self) -> str:
+        return repr(self._now())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RestBody, tuple(self)
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Tensor]) -> RestBody:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return RestBody._make(iterable)
+
+
+register_pytree_node(RestLater, lambda rest: (list(rest), None), lambda values, _: RestBody(*values))
 
 
 class BodyOutput(NamedTuple):
