@@ -89,6 +89,7 @@ def pack_directions(model: BodyModel) -> BodyModel:
     steps = (exact / step.double().clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(-1)).round()
     packed = copy.copy(model)
     packed._buffers = dict(model._buffers)
+    packed._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
     for name, value in {
         "_pose_directions": steps.to(model.dtype) * step.unsqueeze(-1),
         "_packed_steps": steps.clamp(-32767, 32767).to(torch.int16),

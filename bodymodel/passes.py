@@ -7,7 +7,7 @@ gradients.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from .arguments import Arguments, join_axis_angles, local_rotations
 from .families import Family
 from .fused_chain import Chain, fused_chain, fused_joints
 from .fused_skinning import fused_skinning
+from .gpu import PackedDirections, packed_directions, runs_on_gpu_kernels
 from .kinematics import chain_joints, chain_transforms
 from .outputs import BodyOutput, RestBody
 from .skinning import VertexBases, add_blend, apply_transforms, blend, blend_transforms, joint_transforms
@@ -132,16 +133,16 @@ def shape_lever(plan: Plan, constants: Constants, given: Arguments, count: int) 
     return lever.view(*lever.shape[:-1], count, 3)
 
 
-def prefers_fused(inputs: Iterable[Tensor], batch: torch.Size, each: int, many: int) -> bool:
+def prefers_fused(inputs: Collection[Tensor], batch: torch.Size, each: int, many: int) -> bool:
     """Return whether a call with these inputs, of a batch of `each` joints or vertices a body, takes the fused path.
 
-    It does when it is large or wants gradients, on plain tensors: while a compiler traces, inside a functorch transform
-    and in forward mode, operations must be those that others can look into.
+    It does when it is large, wants gradients or has GPU kernels, on plain tensors: while a compiler traces, inside a
+    functorch transform and in forward mode, operations must be those that others can look into.
     """
     if torch.compiler.is_compiling():  # first of all: there sizes are symbols, and a comparison would fix them
         return False
     wanted = torch.is_grad_enabled() and any(value.requires_grad for value in inputs)
-    if not wanted and batch.numel() * each < many:
+    if not wanted and batch.numel() * each < many and not any(map(runs_on_gpu_kernels, inputs)):
         return False
     looked_into = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     return not looked_into and not is_tracing()
@@ -235,7 +236,8 @@ def _skin(
         feature = feature.index_select(-1, constants["_moving_features"])
     fused = None
     if fuse and turned.shape[:-3] == batch and bases.weights.dim() == 2:
-        fused = _fused_skinning(bases, given, feature, transforms, batch)
+        packed = packed_directions(constants, bases.pose_directions)
+        fused = _fused_skinning(bases, given, feature, transforms, batch, packed)
     if fused is not None:
         posed, planes = fused
     else:
@@ -258,6 +260,7 @@ def _fused_skinning(
     feature: Tensor | None,
     transforms: Tensor,
     batch: torch.Size,
+    packed: PackedDirections | None,
 ) -> tuple[Tensor, Tensor] | None:
     """Return posed vertices (*B, 3, V) and shaped planes; None where some poses, but not all, share a shape."""
     bodies = batch.numel()
@@ -278,7 +281,12 @@ def _fused_skinning(
     if feature is not None:
         feature = feature.reshape(bodies, feature.shape[-1])
     transforms = transforms.reshape(bodies, *transforms.shape[-2:])
-    posed, shaped = fused_skinning(bases, coefficients, feature, transforms)
+    if runs_on_gpu_kernels(transforms):
+        from .triton_skinning import triton_skinning  # not before there is a tensor on a GPU
+
+        posed, shaped = triton_skinning(bases, coefficients, feature, transforms, packed)
+    else:
+        posed, shaped = fused_skinning(bases, coefficients, feature, transforms)
     if planes is None:
         assert shaped is not None
         planes = shaped.view(*batch, shaped.shape[-1])

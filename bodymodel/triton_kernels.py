@@ -9,11 +9,14 @@ vertices, each program sums a stretch of them, and the stretches are added up af
 
 from __future__ import annotations
 
+from typing import no_type_check  # import hooks that check types wrap functions, which Triton could not compile
+
 import triton
 import triton.language as tl
 
 
 @triton.jit
+@no_type_check
 def _add_products(acc_x, acc_y, acc_z, left, left_mask, directions, scales, stride, rows, at, at_mask, plane,
                   PRECISION: tl.constexpr, STEP: tl.constexpr, SCALED: tl.constexpr):  # fmt: skip
     """Add left (bodies, rows) times directions (rows, 3 planes of vertices) to the accumulators."""
@@ -35,12 +38,14 @@ def _add_products(acc_x, acc_y, acc_z, left, left_mask, directions, scales, stri
 
 
 @triton.jit
+@no_type_check
 def _entry(transforms, tile, mask, weights, PRECISION: tl.constexpr):
     """Return an entry of the 3x4 transforms of a tile of vertices: that of the joints (bodies, J) times weights."""
     return tl.dot(tl.load(transforms + tile, mask=mask, other=0.0), weights, input_precision=PRECISION)
 
 
 @triton.jit(do_not_specialize=["bodies"])
+@no_type_check
 def forward_kernel(
     template, coefficients, feature, transforms, shape_directions, pose_directions, scales, weights,
     posed, planes, corrected,
@@ -110,12 +115,13 @@ def forward_kernel(
 
 
 @triton.jit(do_not_specialize=["bodies"])
+@no_type_check
 def planes_back_kernel(
     upstream, transforms, weights, pulled,
     bodies, count, joints, body_stride, axis_stride, vertex_stride, weights_stride,
     TILE_B: tl.constexpr, TILE_V: tl.constexpr, TILE_J: tl.constexpr, PRECISION: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradients by the planes before skinning (B, 3 V): the transposed rotations times those by the result."""
+    """Write the gradients by the planes before skinning (B, 3 V): those by the result, turned back."""
     count, weights_stride = count * ALIGN, weights_stride * ALIGN
     first = tl.program_id(0).to(tl.int64) * TILE_B
     row = tl.arange(0, TILE_B)[:, None]
@@ -146,6 +152,7 @@ def planes_back_kernel(
 
 
 @triton.jit(do_not_specialize=["bodies"])
+@no_type_check
 def transforms_back_kernel(
     upstream, corrected, weights, partial,
     bodies, count, joints, tiles, body_stride, axis_stride, vertex_stride, weights_stride,
@@ -198,6 +205,7 @@ def transforms_back_kernel(
 
 
 @triton.jit(do_not_specialize=["bodies"])
+@no_type_check
 def blend_back_kernel(
     pulled, extra, directions, scales, partial,
     bodies, count, rows, steps, stride, extra_stride,
