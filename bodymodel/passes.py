@@ -7,7 +7,7 @@ gradients.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import torch
@@ -91,7 +91,7 @@ def joints_pass(plan: Plan, constants: Constants, given: Arguments) -> Tensor:
     fuse = prefers_fused(_tensors(given), given.batch, plan.num_joints, MANY_JOINTS)
     if fuse and _can_fuse_chain(plan, given, bones):
         poses, levers, batch = _flat(plan, constants, given, bones)
-        joints = fused_joints(poses, levers, constants).view(*batch, plan.num_joints, 3)
+        joints = _joints_and_chain(poses)[0](poses, levers, constants).view(*batch, plan.num_joints, 3)
     else:
         local, _ = local_rotations(given.parts, given.rotation, plan.row, constants, plan.fixed)
         joints = chain_joints(local, bones, *_tree(constants))
@@ -194,10 +194,20 @@ def _output(skinned: Skinned, rest: RestBody) -> BodyOutput:
 def _chain(plan: Plan, constants: Constants, given: Arguments, lever: Tensor, fuse: bool) -> Chain:
     if fuse and _can_fuse_chain(plan, given, lever):
         poses, levers, batch = _flat(plan, constants, given, lever)
-        return Chain(*(value.view(*batch, *value.shape[1:]) for value in fused_chain(poses, levers, constants)))
+        chain = _joints_and_chain(poses)[1](poses, levers, constants)
+        return Chain(*(value.view(*batch, *value.shape[1:]) for value in chain))
     local, feature = local_rotations(given.parts, given.rotation, plan.row, constants, plan.fixed)
     turned, joints, translations = chain_transforms(local, lever, *_tree(constants))
     return Chain(joints, turned, joint_transforms(turned, translations), feature)
+
+
+def _joints_and_chain(poses: Tensor) -> tuple[Callable[..., Tensor], Callable[..., Chain]]:
+    """Return what makes the joints alone, and the chain: kernels where there is a GPU, and Triton is loaded only then."""
+    if runs_on_gpu_kernels(poses):
+        from .triton_chain import triton_chain, triton_joints
+
+        return triton_joints, triton_chain
+    return fused_joints, fused_chain
 
 
 def _can_fuse_chain(plan: Plan, given: Arguments, lever: Tensor) -> bool:
@@ -282,7 +292,7 @@ def _fused_skinning(
         feature = feature.reshape(bodies, feature.shape[-1])
     transforms = transforms.reshape(bodies, *transforms.shape[-2:])
     if runs_on_gpu_kernels(transforms):
-        from .triton_skinning import triton_skinning  # not before there is a tensor on a GPU
+        from .triton_skinning import triton_skinning
 
         posed, shaped = triton_skinning(bases, coefficients, feature, transforms, packed)
     else:

@@ -19,6 +19,7 @@ from physique.bodymodel import (  # noqa: E402
     segment_scale_model,
     synthetic_model,
 )
+from physique.bodymodel import triton_skinning as triton_module  # noqa: E402
 from physique.bodymodel.fused_skinning import plain_skinning  # noqa: E402
 from physique.bodymodel.gpu import PackedDirections  # noqa: E402
 from physique.bodymodel.skinning import VertexBases  # noqa: E402
@@ -37,6 +38,12 @@ SIZES = {
     "fewer vertices than a tile": (5, 7),
     "no vertex": (5, 0),
 }
+
+
+@pytest.fixture(autouse=True)
+def few_programs(monkeypatch):
+    """The interpreter takes milliseconds a program; sums are still cut into several stretches."""
+    monkeypatch.setattr(triton_module, "PROGRAMS", 4)
 
 
 def draw(*shape, scale=1.0):
@@ -208,12 +215,10 @@ def test_a_precision_of_another_name_is_refused():
 
 @pytest.mark.parametrize("precision", ["tf32x3", "ieee"])
 def test_the_backward_pass_keeps_the_precision_of_the_forward_pass(precision, monkeypatch):
-    from physique.bodymodel import triton_skinning as module
-
     seen = []
     for name in ("_forward", "_backward"):
-        whole = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda p, *a, whole=whole, **k: seen.append(p) or whole(p, *a, **k))
+        whole = getattr(triton_module, name)
+        monkeypatch.setattr(triton_module, name, lambda p, *a, whole=whole, **k: seen.append(p) or whole(p, *a, **k))
     bases, inputs = problem(1, 16)
     leaves = [value.to(DEVICE).requires_grad_() for value in inputs]
     with gpu_precision(precision):
