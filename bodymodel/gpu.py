@@ -8,7 +8,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -104,6 +104,12 @@ def packed_directions(constants: Mapping[str, Tensor], directions: Tensor) -> Pa
     if "_packed_steps" not in constants or directions is not constants["_pose_directions"]:
         return None
     return PackedDirections(constants["_packed_steps"], constants["_packed_step"])
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+    """Run a Triton kernel on the device of its first argument, in that device's current stream."""
+    with torch.cuda.device_of(arguments[0]):
+        kernel[grid](*arguments, **constants)
 
 
 def runs_on_gpu_kernels(tensor: Tensor) -> bool:

@@ -202,7 +202,7 @@ def _chain(plan: Plan, constants: Constants, given: Arguments, lever: Tensor, fu
 
 
 def _joints_and_chain(poses: Tensor) -> tuple[Callable[..., Tensor], Callable[..., Chain]]:
-    """Return what makes the joints alone, and the chain: kernels where there is a GPU, and Triton is loaded only then."""
+    """Return what makes the joints alone, and the chain. Triton is loaded with the first tensor on a GPU."""
     if runs_on_gpu_kernels(poses):
         from .triton_chain import triton_chain, triton_joints
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .fused_chain import Chain, _plain, gradients_with_graph
+from .gpu import launch
 from .triton_chain_kernels import chain_back_kernel, chain_kernel
 
 # Bodies of a program. The products with the tree take 16 rows at least.
@@ -69,12 +70,12 @@ def _forward(axis_angle: Tensor, lever: Tensor, *tables: Tensor) -> tuple[Tensor
         shapes += [(joints, 3, 3), (12, joints), (9 * (joints - 1),)]
     outputs = [axis_angle.new_empty(bodies, *shape) for shape in shapes]
     if bodies:
-        with torch.cuda.device_of(axis_angle):
-            chain_kernel[(triton.cdiv(bodies, TILE_B),)](
-                axis_angle, lever, jumps, turners, *outputs, *[None] * (4 - len(outputs)),
-                bodies, joints, len(jumps), _stride(lever),
-                TILE_B=TILE_B, TILE_J=_padded(joints), WHOLE=whole, num_warps=8,
-            )  # fmt: skip
+        launch(
+            chain_kernel, (triton.cdiv(bodies, TILE_B),),
+            axis_angle, lever, jumps, turners, *outputs, *[None] * (4 - len(outputs)),
+            bodies, joints, len(jumps), _stride(lever),
+            TILE_B=TILE_B, TILE_J=_padded(joints), WHOLE=whole, num_warps=8,
+        )  # fmt: skip
     return tuple(outputs)
 
 
@@ -91,14 +92,14 @@ def _backward(
     to_vector = torch.empty_like(axis_angle) if needed[0] else None
     to_lever = lever.new_empty(bodies, *lever.shape[1:]) if needed[1] else None
     if bodies:
-        with torch.cuda.device_of(axis_angle):
-            chain_back_kernel[(triton.cdiv(bodies, TILE_B),)](
-                axis_angle, lever, jumps, turners, placement, *given, to_vector, to_lever,
-                bodies, joints, len(jumps), _stride(lever), placement.stride(0),
-                TILE_B=TILE_B, TILE_J=_padded(joints), WHOLE=lever.shape[1] > joints,
-                FROM_AT=given[0] is not None, FROM_TURNED=given[1] is not None, FROM_TRANSFORMS=given[2] is not None,
-                FROM_FEATURE=given[3] is not None, TO_VECTOR=needed[0], TO_LEVER=needed[1], num_warps=8,
-            )  # fmt: skip
+        launch(
+            chain_back_kernel, (triton.cdiv(bodies, TILE_B),),
+            axis_angle, lever, jumps, turners, placement, *given, to_vector, to_lever,
+            bodies, joints, len(jumps), _stride(lever), placement.stride(0),
+            TILE_B=TILE_B, TILE_J=_padded(joints), WHOLE=lever.shape[1] > joints,
+            FROM_AT=given[0] is not None, FROM_TURNED=given[1] is not None, FROM_TRANSFORMS=given[2] is not None,
+            FROM_FEATURE=given[3] is not None, TO_VECTOR=needed[0], TO_LEVER=needed[1], num_warps=8,
+        )  # fmt: skip
     if to_lever is not None and len(lever) != bodies:
         to_lever = to_lever.sum(0, keepdim=True)
     return to_vector, to_lever

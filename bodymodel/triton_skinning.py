@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .fused_skinning import _plain_gradients
-from .gpu import PackedDirections, Precision, chosen_precision
+from .gpu import PackedDirections, Precision, chosen_precision, launch
 from .skinning import VertexBases
 from .triton_kernels import blend_back_kernel, forward_kernel, planes_back_kernel, transforms_back_kernel
 
@@ -101,17 +101,17 @@ def _forward(
     align = _alignment(count, *strides)
     size_b, size_v, warps, stages = _forward_tile(bodies)
     grid = (triton.cdiv(bodies, size_b), triton.cdiv(count, size_v))
-    with torch.cuda.device_of(transforms):
-        forward_kernel[grid](
-            template, coefficients, feature, transforms, shape, pose, step, weights, posed, planes, corrected,
-            bodies, count // align, joints,
-            0 if coefficients is None else coefficients.shape[1], 0 if feature is None else feature.shape[1],
-            *(stride // align for stride in strides),
-            TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), STEP=STEP,
-            SHAPE_STEP=STEP // 2, PRECISION=precision, ALIGN=align,
-            HAS_SHAPE=coefficients is not None, HAS_POSE=feature is not None, SCALED=steps is not None, KEEP=keep,
-            num_warps=warps, num_stages=stages,
-        )  # fmt: skip
+    launch(
+        forward_kernel, grid,
+        template, coefficients, feature, transforms, shape, pose, step, weights, posed, planes, corrected,
+        bodies, count // align, joints,
+        0 if coefficients is None else coefficients.shape[1], 0 if feature is None else feature.shape[1],
+        *(stride // align for stride in strides),
+        TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), STEP=STEP,
+        SHAPE_STEP=STEP // 2, PRECISION=precision, ALIGN=align,
+        HAS_SHAPE=coefficients is not None, HAS_POSE=feature is not None, SCALED=steps is not None, KEEP=keep,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
     return posed, planes, corrected
 
 
@@ -149,13 +149,13 @@ def _planes_back(precision: Precision, upstream: Tensor, transforms: Tensor, wei
     align = _alignment(count, weights.stride(0))
     size_b, size_v, warps, stages = _planes_tile(bodies)
     grid = (triton.cdiv(bodies, size_b), triton.cdiv(count, size_v))
-    with torch.cuda.device_of(transforms):
-        planes_back_kernel[grid](
-            upstream, transforms, weights, pulled,
-            bodies, count // align, joints, *upstream.stride(), weights.stride(0) // align,
-            TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), PRECISION=precision, ALIGN=align,
-            num_warps=warps, num_stages=stages,
-        )  # fmt: skip
+    launch(
+        planes_back_kernel, grid,
+        upstream, transforms, weights, pulled,
+        bodies, count // align, joints, *upstream.stride(), weights.stride(0) // align,
+        TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), PRECISION=precision, ALIGN=align,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
     return pulled
 
 
@@ -166,13 +166,13 @@ def _transforms_back(precision: Precision, upstream: Tensor, corrected: Tensor, 
     body_tiles = triton.cdiv(bodies, size_b)
     tiles, stretches = _stretches(triton.cdiv(count, size_v), 3 * body_tiles)
     partial = corrected.new_empty(stretches, bodies, 12, joints)
-    with torch.cuda.device_of(corrected):
-        transforms_back_kernel[body_tiles, stretches, 3](
-            upstream, corrected, weights, partial,
-            bodies, count // align, joints, tiles, *upstream.stride(), weights.stride(0) // align,
-            TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), PRECISION=precision, ALIGN=align,
-            num_warps=warps, num_stages=stages,
-        )  # fmt: skip
+    launch(
+        transforms_back_kernel, (body_tiles, stretches, 3),
+        upstream, corrected, weights, partial,
+        bodies, count // align, joints, tiles, *upstream.stride(), weights.stride(0) // align,
+        TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), PRECISION=precision, ALIGN=align,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
     return partial.squeeze(0) if stretches == 1 else partial.sum(0)
 
 
@@ -190,14 +190,14 @@ def _blend_back(
     tiles_b, tiles_k = triton.cdiv(bodies, size_b), triton.cdiv(rows, size_k)
     steps, stretches = _stretches(triton.cdiv(count, STEP), tiles_b * tiles_k)
     partial = pulled.new_empty(stretches, bodies, rows)
-    with torch.cuda.device_of(pulled):
-        blend_back_kernel[tiles_b, stretches, tiles_k](
-            pulled, extra, directions, scales, partial,
-            bodies, count // align, rows, steps, directions.stride(0) // align, extra_stride // align,
-            TILE_B=size_b, TILE_K=size_k, STEP=STEP, PRECISION=precision, ALIGN=align,
-            HAS_EXTRA=extra is not None, SCALED=scales is not None,
-            num_warps=warps, num_stages=stages,
-        )  # fmt: skip
+    launch(
+        blend_back_kernel, (tiles_b, stretches, tiles_k),
+        pulled, extra, directions, scales, partial,
+        bodies, count // align, rows, steps, directions.stride(0) // align, extra_stride // align,
+        TILE_B=size_b, TILE_K=size_k, STEP=STEP, PRECISION=precision, ALIGN=align,
+        HAS_EXTRA=extra is not None, SCALED=scales is not None,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
     return partial.squeeze(0) if stretches == 1 else partial.sum(0)
 
 
