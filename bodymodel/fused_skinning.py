@@ -79,7 +79,7 @@ class _FusedSkinning(torch.autograd.Function):
 
 def _bodies_a_piece(bodies: int, num_vertices: int) -> int:
     """Return how many bodies pass together: as many as fit, in pieces of about the same size."""
-    pieces = max(1, math.ceil(bodies / max(1, PIECE // num_vertices)))
+    pieces = max(1, math.ceil(bodies / max(1, PIECE // max(1, num_vertices))))
     return max(1, math.ceil(bodies / pieces))
 
 

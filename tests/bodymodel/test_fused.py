@@ -3,7 +3,14 @@
 import pytest
 import torch
 from body_arguments import random_arguments
-from physique.bodymodel import BodyModel, SurfacePoints, passes, segment_scale_model, synthetic_model
+from physique.bodymodel import (
+    BodyModel,
+    KeypointRegressor,
+    SurfacePoints,
+    passes,
+    segment_scale_model,
+    synthetic_model,
+)
 from physique.bodymodel import fused_skinning as pieces
 
 F64 = torch.float64
@@ -177,3 +184,13 @@ def test_gradients_go_by_the_fused_path_and_transforms_by_the_plain_one():
         dual = torch.autograd.forward_ad.make_dual(pose.detach(), step)
         tangent = torch.autograd.forward_ad.unpack_dual(energy(dual).sum()).tangent
     torch.testing.assert_close(tangent, slope)
+
+
+def test_keypoints_that_are_all_joints_pass_gradients():
+    """No vertex is skinned for them."""
+    data = synthetic_model("smpl", num_vertices=30)
+    model, regressor = BodyModel(data, dtype=F64), KeypointRegressor("smpl24", data, dtype=F64)
+    pose = torch.randn(2, 23, 3, dtype=F64, requires_grad=True)
+    upstream = torch.randn(2, 24, 3, dtype=F64)
+    found = torch.autograd.grad(model.keypoints(regressor, body_pose=pose), pose, upstream)
+    torch.testing.assert_close(found, torch.autograd.grad(model.joints(body_pose=pose), pose, upstream))

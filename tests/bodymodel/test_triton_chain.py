@@ -1,20 +1,15 @@
 """The GPU kernels of the tree compute what the plain path does: on a GPU, else in Triton's interpreter."""
 
-import os
-
 import pytest
 import torch
 
-HAS_GPU = torch.cuda.is_available()
-if not HAS_GPU:
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton (Linux)")
 
 from physique.bodymodel import BodyModel, passes, synthetic_model  # noqa: E402
 from physique.bodymodel.fused_chain import _plain  # noqa: E402
 from physique.bodymodel.triton_chain import triton_chain, triton_joints  # noqa: E402
 
-DEVICE = "cuda" if HAS_GPU else "cpu"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 F32, F64 = torch.float32, torch.float64
 GENERATOR = torch.Generator().manual_seed(0)
 TABLES = ("_tree_jumps", "_tree_turners", "_tree_placement")

@@ -25,7 +25,7 @@ def exponent_of(values):
 
 
 def unit_product(left, right, total):
-    """Return total + left (M, K) @ right (K, N): the addends cut off at one bit more than float32 keeps, then the sum."""
+    """Return total + left (M, K) @ right (K, N): addends cut off at one bit more than float32 keeps, then the sum."""
     for start in range(0, left.shape[1], AT_ONCE):
         a = left[:, start : start + AT_ONCE].astype(np.float64)
         b = right[start : start + AT_ONCE].astype(np.float64)
