@@ -10,6 +10,8 @@ from .densepose_files import DensePosePerson as DensePosePerson
 from .densepose_files import iuv_image_to_points as iuv_image_to_points
 from .densepose_files import load_densepose as load_densepose
 from .densepose_files import stack_dense_points as stack_dense_points
+from .gpu import gpu_precision as gpu_precision
+from .gpu import pack_directions as pack_directions
 from .hands import HandPCA as HandPCA
 from .hands import mean_hand_pose as mean_hand_pose
 from .interop import from_smplx as from_smplx

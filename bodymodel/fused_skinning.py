@@ -104,7 +104,7 @@ def _rows(value: Tensor, start: int, count: int) -> Tensor:
 
 def _together(bodies: int, num_vertices: int) -> int:
     """Return how many bodies are skinned together."""
-    return max(1, min(bodies, SKINNED // num_vertices))
+    return max(1, min(bodies, SKINNED // max(1, num_vertices)))
 
 
 def _in_pieces(

@@ -7,7 +7,7 @@ vertices where there are many bodies or gradients are wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from .arguments import Arguments, join_axis_angles, local_rotations
 from .families import Family
 from .fused_chain import Chain, fused_chain, fused_joints
 from .fused_skinning import fused_skinning
+from .gpu import PackedDirections, packed_directions, runs_on_gpu_kernels
 from .kinematics import chain_joints, chain_transforms
 from .outputs import BodyOutput, RestBody
 from .skinning import (
@@ -102,7 +103,7 @@ def joints_pass(plan: Plan, constants: Constants, given: Arguments) -> Tensor:
     bones = shape_lever(plan, constants, given, plan.num_joints)
     if is_alone() and _can_fuse_chain(plan, given, bones):
         poses, levers, batch = _poses_and_levers(plan, constants, given, bones)
-        joints = _unflat(fused_joints(poses, levers, constants), batch)
+        joints = _unflat(_joints_and_chain(poses)[0](poses, levers, constants), batch)
     else:
         local, _ = local_rotations(given.parts, given.rotation, plan.row, constants, plan.fixed)
         joints = chain_joints(local, bones, *_tree(constants, "path"))
@@ -157,8 +158,9 @@ def is_alone() -> bool:
 
 
 def _is_much(batch: torch.Size, inputs: Iterable[Tensor]) -> bool:
-    """Return whether fused skinning is worth its calls: for many bodies, and where it saves a graph."""
-    return batch.numel() >= MANY or (torch.is_grad_enabled() and any(value.requires_grad for value in inputs))
+    """Return whether fused skinning is worth its calls: for many bodies, where it saves a graph, and on a GPU."""
+    wanted = torch.is_grad_enabled()
+    return batch.numel() >= MANY or any((wanted and v.requires_grad) or runs_on_gpu_kernels(v) for v in inputs)
 
 
 def _tensors(given: Arguments) -> list[Tensor]:
@@ -207,10 +209,19 @@ def _output(skinned: Skinned, rest: RestBody) -> BodyOutput:
 def _chain(plan: Plan, constants: Constants, given: Arguments, lever: Tensor, alone: bool) -> Chain:
     if alone and _can_fuse_chain(plan, given, lever):
         poses, levers, batch = _poses_and_levers(plan, constants, given, lever)
-        return Chain(*(_unflat(value, batch) for value in fused_chain(poses, levers, constants)))
+        return Chain(*(_unflat(value, batch) for value in _joints_and_chain(poses)[1](poses, levers, constants)))
     local, feature = local_rotations(given.parts, given.rotation, plan.row, constants, plan.fixed)
     turned, joints, translations = chain_transforms(local, lever, *_tree(constants, "placement"))
     return Chain(joints, turned, joint_transforms(turned, translations), feature)
+
+
+def _joints_and_chain(poses: Tensor) -> tuple[Callable[..., Tensor], Callable[..., Chain]]:
+    """Return what makes the joints alone, and the chain. Triton is loaded with the first tensor on a GPU."""
+    if runs_on_gpu_kernels(poses):
+        from .triton_chain import triton_chain, triton_joints
+
+        return triton_joints, triton_chain
+    return fused_joints, fused_chain
 
 
 def _can_fuse_chain(plan: Plan, given: Arguments, lever: Tensor) -> bool:
@@ -258,7 +269,8 @@ def _skin(
         feature = feature.index_select(-1, constants["_moving_features"])
     fused = None
     if fuse and turned.shape[:-3] == batch and bases.weights.dim() == 2:
-        fused = _fused_skinning(bases, given, feature, transforms, batch)
+        packed = packed_directions(constants, bases.pose_directions)
+        fused = _fused_skinning(bases, given, feature, transforms, batch, packed)
     if fused is not None:
         posed, planes = fused
     else:
@@ -291,6 +303,7 @@ def _fused_skinning(
     feature: Tensor | None,
     transforms: Tensor,
     batch: torch.Size,
+    packed: PackedDirections | None,
 ) -> tuple[Tensor, Tensor] | None:
     """Return posed vertices (*B, 3, V) and shaped planes; None where some poses, but not all, share a shape."""
     coefficients = planes = None
@@ -309,7 +322,13 @@ def _fused_skinning(
             return None
     if feature is not None:
         feature = _flat(feature, 1)
-    posed, shaped = fused_skinning(bases, coefficients, feature, _flat(transforms, 2))
+    transforms = _flat(transforms, 2)
+    if runs_on_gpu_kernels(transforms):
+        from .triton_skinning import triton_skinning
+
+        posed, shaped = triton_skinning(bases, coefficients, feature, transforms, packed)
+    else:
+        posed, shaped = fused_skinning(bases, coefficients, feature, transforms)
     if planes is None:
         assert shaped is not None
         planes = _unflat(shaped, batch)

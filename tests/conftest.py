@@ -1,5 +1,6 @@
 """Shared setup: the oracles and helpers of this folder are importable, and random draws are seeded."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from hypothesis import settings
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+
+if not torch.cuda.is_available():
+    # Read when Triton is first imported, which PyTorch's compilers do too: its kernels then run on the processor.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 settings.register_profile("physique", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("physique")

@@ -3,7 +3,15 @@
 import pytest
 import torch
 from body_arguments import random_arguments
-from physique.bodymodel import BodyModel, SurfacePoints, fused_chain, passes, segment_scale_model, synthetic_model
+from physique.bodymodel import (
+    BodyModel,
+    KeypointRegressor,
+    SurfacePoints,
+    fused_chain,
+    passes,
+    segment_scale_model,
+    synthetic_model,
+)
 from physique.bodymodel import fused_skinning as pieces
 
 F64 = torch.float64
@@ -207,3 +215,13 @@ def test_single_precision_keeps_a_micrometre_and_five_digits_of_the_gradient(bod
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
     for got, expected in zip(single[2:], double[2:], strict=True):
         assert (got - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_keypoints_that_are_all_joints_pass_gradients():
+    """No vertex is skinned for them."""
+    data = synthetic_model("smpl", num_vertices=30)
+    model, regressor = BodyModel(data, dtype=F64), KeypointRegressor("smpl24", data, dtype=F64)
+    pose = torch.randn(2, 23, 3, dtype=F64, requires_grad=True)
+    upstream = torch.randn(2, 24, 3, dtype=F64)
+    found = torch.autograd.grad(model.keypoints(regressor, body_pose=pose), pose, upstream)
+    torch.testing.assert_close(found, torch.autograd.grad(model.joints(body_pose=pose), pose, upstream))

@@ -1,0 +1,236 @@
+"""The GPU kernels, in Triton: blend and skin a tile of bodies and vertices at once, and the gradients of that.
+
+A program holds a tile of `TILE_B` bodies by `TILE_V` vertices, three planes of it. All sums are matrix products of such
+tiles, those with the skinning weights too: dense weights cost 4 of the 13 million operations of a body, but run on the
+matrix units, where gathering the few weights that are not zero would load 48 numbers a vertex and body one by one.
+Nothing is summed across programs by atomics, so that results are the same in every run: where a sum runs over all
+vertices, each program sums a stretch of them, and the stretches are added up afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import no_type_check  # import hooks that check types wrap functions, which Triton could not compile
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+@no_type_check
+def _add_products(acc_x, acc_y, acc_z, left, left_mask, directions, scales, stride, rows, at, at_mask, plane,
+                  PRECISION: tl.constexpr, STEP: tl.constexpr, SCALED: tl.constexpr):  # fmt: skip
+    """Add left (bodies, rows) times directions (rows, 3 planes of vertices) to the accumulators."""
+    for start in range(0, rows, STEP):
+        row = start + tl.arange(0, STEP)
+        inside = row < rows
+        factor = tl.load(left + row[None, :], mask=left_mask & inside[None, :], other=0.0)
+        if SCALED:
+            factor *= tl.load(scales + row, mask=inside, other=0.0)[None, :]
+        place = directions + (row[:, None] * stride + at[None, :])
+        mask = inside[:, None] & at_mask[None, :]
+        x = tl.load(place, mask=mask, other=0).to(tl.float32)
+        y = tl.load(place + plane, mask=mask, other=0).to(tl.float32)
+        z = tl.load(place + 2 * plane, mask=mask, other=0).to(tl.float32)
+        acc_x = tl.dot(factor, x, acc_x, input_precision=PRECISION)
+        acc_y = tl.dot(factor, y, acc_y, input_precision=PRECISION)
+        acc_z = tl.dot(factor, z, acc_z, input_precision=PRECISION)
+    return acc_x, acc_y, acc_z
+
+
+@triton.jit
+@no_type_check
+def _entry(transforms, tile, mask, weights, PRECISION: tl.constexpr):
+    """Return an entry of the 3x4 transforms of a tile of vertices: that of the joints (bodies, J) times weights."""
+    return tl.dot(tl.load(transforms + tile, mask=mask, other=0.0), weights, input_precision=PRECISION)
+
+
+@triton.jit(do_not_specialize=["bodies"])
+@no_type_check
+def forward_kernel(
+    template, coefficients, feature, transforms, shape_directions, pose_directions, scales, weights,
+    posed, planes, corrected,
+    bodies, count, joints, shapes, features,
+    template_stride, shape_stride, pose_stride, weights_stride,
+    TILE_B: tl.constexpr, TILE_V: tl.constexpr, TILE_J: tl.constexpr, STEP: tl.constexpr, SHAPE_STEP: tl.constexpr,
+    PRECISION: tl.constexpr, ALIGN: tl.constexpr,
+    HAS_SHAPE: tl.constexpr, HAS_POSE: tl.constexpr, SCALED: tl.constexpr, KEEP: tl.constexpr,
+):  # fmt: skip
+    """Write posed (B, 3, V); with HAS_SHAPE the shaped planes (B, 3 V), with KEEP the planes before skinning."""
+    count, weights_stride, template_stride = count * ALIGN, weights_stride * ALIGN, template_stride * ALIGN
+    shape_stride, pose_stride = shape_stride * ALIGN, pose_stride * ALIGN
+    first = tl.program_id(0).to(tl.int64) * TILE_B
+    row = tl.arange(0, TILE_B)[:, None]
+    at = tl.program_id(1) * TILE_V + tl.arange(0, TILE_V)
+    row_mask, at_mask = first + row < bodies, at < count
+    mask = row_mask & at_mask[None, :]
+    tile = row * (3 * count) + at[None, :]
+    before = first * (3 * count)
+
+    # The metre-sized template joins the sum of the millimetre-sized blends last: its rounding is then made once.
+    mean = template + first * template_stride
+    mean_tile = row * template_stride + at[None, :]
+    x = tl.zeros((TILE_B, TILE_V), dtype=tl.float32)
+    y = tl.zeros((TILE_B, TILE_V), dtype=tl.float32)
+    z = tl.zeros((TILE_B, TILE_V), dtype=tl.float32)
+    if HAS_SHAPE:
+        x, y, z = _add_products(
+            x, y, z, coefficients + first * shapes + row * shapes, row_mask, shape_directions, scales, shape_stride,
+            shapes, at, at_mask, count, PRECISION, SHAPE_STEP, False,
+        )  # fmt: skip
+        shaped = planes + before
+        tl.store(shaped + tile, x + tl.load(mean + mean_tile, mask=mask, other=0.0), mask=mask)
+        tl.store(shaped + (tile + count), y + tl.load(mean + (mean_tile + count), mask=mask, other=0.0), mask=mask)
+        tl.store(
+            shaped + (tile + 2 * count), z + tl.load(mean + (mean_tile + 2 * count), mask=mask, other=0.0), mask=mask
+        )
+    if HAS_POSE:
+        x, y, z = _add_products(
+            x, y, z, feature + first * features + row * features, row_mask, pose_directions, scales, pose_stride,
+            features, at, at_mask, count, PRECISION, STEP, SCALED,
+        )  # fmt: skip
+    x += tl.load(mean + mean_tile, mask=mask, other=0.0)
+    y += tl.load(mean + (mean_tile + count), mask=mask, other=0.0)
+    z += tl.load(mean + (mean_tile + 2 * count), mask=mask, other=0.0)
+    if KEEP:
+        kept = corrected + before
+        tl.store(kept + tile, x, mask=mask)
+        tl.store(kept + (tile + count), y, mask=mask)
+        tl.store(kept + (tile + 2 * count), z, mask=mask)
+
+    joint = tl.arange(0, TILE_J)
+    weight = tl.load(
+        weights + (joint[:, None] * weights_stride + at[None, :]),
+        mask=(joint < joints)[:, None] & at_mask[None, :],
+        other=0.0,
+    )
+    own = transforms + first * (12 * joints)
+    own_tile = row * (12 * joints) + joint[None, :]
+    own_mask = row_mask & (joint < joints)[None, :]
+    for axis in range(3):
+        out = _entry(own + (4 * axis + 3) * joints, own_tile, own_mask, weight, PRECISION)
+        out += _entry(own + 4 * axis * joints, own_tile, own_mask, weight, PRECISION) * x
+        out += _entry(own + (4 * axis + 1) * joints, own_tile, own_mask, weight, PRECISION) * y
+        out += _entry(own + (4 * axis + 2) * joints, own_tile, own_mask, weight, PRECISION) * z
+        tl.store(posed + before + axis * count + tile, out, mask=mask)
+
+
+@triton.jit(do_not_specialize=["bodies"])
+@no_type_check
+def planes_back_kernel(
+    upstream, transforms, weights, pulled,
+    bodies, count, joints, body_stride, axis_stride, vertex_stride, weights_stride,
+    TILE_B: tl.constexpr, TILE_V: tl.constexpr, TILE_J: tl.constexpr, PRECISION: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """Write the gradients by the planes before skinning (B, 3 V): those by the result, turned back."""
+    count, weights_stride = count * ALIGN, weights_stride * ALIGN
+    first = tl.program_id(0).to(tl.int64) * TILE_B
+    row = tl.arange(0, TILE_B)[:, None]
+    at = tl.program_id(1) * TILE_V + tl.arange(0, TILE_V)
+    row_mask, at_mask = first + row < bodies, at < count
+    mask = row_mask & at_mask[None, :]
+    joint = tl.arange(0, TILE_J)
+    weight = tl.load(
+        weights + (joint[:, None] * weights_stride + at[None, :]),
+        mask=(joint < joints)[:, None] & at_mask[None, :],
+        other=0.0,
+    )
+    given = upstream + first * body_stride
+    given_tile = row * body_stride + at[None, :] * vertex_stride
+    g_x = tl.load(given + given_tile, mask=mask, other=0.0)
+    g_y = tl.load(given + axis_stride + given_tile, mask=mask, other=0.0)
+    g_z = tl.load(given + 2 * axis_stride + given_tile, mask=mask, other=0.0)
+    own = transforms + first * (12 * joints)
+    own_tile = row * (12 * joints) + joint[None, :]
+    own_mask = row_mask & (joint < joints)[None, :]
+    tile = row * (3 * count) + at[None, :]
+    to = pulled + first * (3 * count)
+    for axis in range(3):
+        pull = _entry(own + axis * joints, own_tile, own_mask, weight, PRECISION) * g_x
+        pull += _entry(own + (4 + axis) * joints, own_tile, own_mask, weight, PRECISION) * g_y
+        pull += _entry(own + (8 + axis) * joints, own_tile, own_mask, weight, PRECISION) * g_z
+        tl.store(to + axis * count + tile, pull, mask=mask)
+
+
+@triton.jit(do_not_specialize=["bodies"])
+@no_type_check
+def transforms_back_kernel(
+    upstream, corrected, weights, partial,
+    bodies, count, joints, tiles, body_stride, axis_stride, vertex_stride, weights_stride,
+    TILE_B: tl.constexpr, TILE_V: tl.constexpr, TILE_J: tl.constexpr, PRECISION: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """Write the gradients by the transforms (stretches, B, 12, J), each the sum over a stretch of `tiles` tiles.
+
+    A program has one axis: the column of the transforms that multiplies its plane, and the shift along it.
+    """
+    count, weights_stride = count * ALIGN, weights_stride * ALIGN
+    first = tl.program_id(0).to(tl.int64) * TILE_B
+    stretch, axis = tl.program_id(1), tl.program_id(2)
+    row = tl.arange(0, TILE_B)[:, None]
+    row_mask = first + row < bodies
+    joint = tl.arange(0, TILE_J)
+    before = corrected + first * (3 * count) + axis * count
+    given = upstream + first * body_stride
+    by_x = tl.zeros((TILE_B, TILE_J), dtype=tl.float32)
+    by_y = tl.zeros((TILE_B, TILE_J), dtype=tl.float32)
+    by_z = tl.zeros((TILE_B, TILE_J), dtype=tl.float32)
+    by_shift = tl.zeros((TILE_B, TILE_J), dtype=tl.float32)
+    for step in range(0, tiles):
+        at = (stretch * tiles + step) * TILE_V + tl.arange(0, TILE_V)
+        at_mask = at < count
+        mask = row_mask & at_mask[None, :]
+        weight = tl.load(
+            weights + (joint[:, None] * weights_stride + at[None, :]),
+            mask=(joint < joints)[:, None] & at_mask[None, :],
+            other=0.0,
+        )
+        weight = tl.trans(weight)
+        given_tile = row * body_stride + at[None, :] * vertex_stride
+        moved = tl.load(before + (row * (3 * count) + at[None, :]), mask=mask, other=0.0)
+        g_x = tl.load(given + given_tile, mask=mask, other=0.0)
+        g_y = tl.load(given + axis_stride + given_tile, mask=mask, other=0.0)
+        g_z = tl.load(given + 2 * axis_stride + given_tile, mask=mask, other=0.0)
+        g_axis = tl.load(given + axis * axis_stride + given_tile, mask=mask, other=0.0)
+        by_x = tl.dot(g_x * moved, weight, by_x, input_precision=PRECISION)
+        by_y = tl.dot(g_y * moved, weight, by_y, input_precision=PRECISION)
+        by_z = tl.dot(g_z * moved, weight, by_z, input_precision=PRECISION)
+        by_shift = tl.dot(g_axis, weight, by_shift, input_precision=PRECISION)
+    tile = row * (12 * joints) + joint[None, :]
+    mask = row_mask & (joint < joints)[None, :]
+    to = partial + (stretch.to(tl.int64) * bodies + first) * (12 * joints)
+    tl.store(to + (4 * axis + 3) * joints + tile, by_shift, mask=mask)
+    to += axis * joints
+    tl.store(to + tile, by_x, mask=mask)
+    tl.store(to + 4 * joints + tile, by_y, mask=mask)
+    tl.store(to + 8 * joints + tile, by_z, mask=mask)
+
+
+@triton.jit(do_not_specialize=["bodies"])
+@no_type_check
+def blend_back_kernel(
+    pulled, extra, directions, scales, partial,
+    bodies, count, rows, steps, stride, extra_stride,
+    TILE_B: tl.constexpr, TILE_K: tl.constexpr, STEP: tl.constexpr, PRECISION: tl.constexpr, ALIGN: tl.constexpr,
+    HAS_EXTRA: tl.constexpr, SCALED: tl.constexpr,
+):  # fmt: skip
+    """Write pulled (B, N), plus `extra`, times the transposed directions (rows, N): (stretches, B, rows)."""
+    count, stride, extra_stride = count * ALIGN, stride * ALIGN, extra_stride * ALIGN
+    first = tl.program_id(0).to(tl.int64) * TILE_B
+    stretch = tl.program_id(1)
+    k = tl.program_id(2) * TILE_K + tl.arange(0, TILE_K)
+    row = tl.arange(0, TILE_B)[:, None]
+    row_mask, k_mask = first + row < bodies, k < rows
+    acc = tl.zeros((TILE_B, TILE_K), dtype=tl.float32)
+    for step in range(0, steps):
+        at = (stretch * steps + step) * STEP + tl.arange(0, STEP)
+        at_mask = at < count
+        mask = row_mask & at_mask[None, :]
+        pull = tl.load(pulled + first * count + (row * count + at[None, :]), mask=mask, other=0.0)
+        if HAS_EXTRA:
+            pull += tl.load(extra + first * extra_stride + (row * extra_stride + at[None, :]), mask=mask, other=0.0)
+        place = directions + (k[:, None] * stride + at[None, :])
+        direction = tl.load(place, mask=k_mask[:, None] & at_mask[None, :], other=0).to(tl.float32)
+        acc = tl.dot(pull, tl.trans(direction), acc, input_precision=PRECISION)
+    if SCALED:
+        acc *= tl.load(scales + k, mask=k_mask, other=0.0)[None, :]
+    to = partial + (stretch.to(tl.int64) * bodies + first) * rows
+    tl.store(to + (row * rows + k[None, :]), acc, mask=row_mask & k_mask[None, :])

@@ -1,0 +1,248 @@
+"""Blend and skin on the GPU in one launch, and its gradients in three; the twin of `fused_skinning`.
+
+Forward runs one kernel, whatever the batch. Backward keeps the planes before skinning, and makes the transforms of the
+vertices again: to keep the planes costs a body 166 KB of traffic, 0.04 us on an H200, to blend them again 9 million
+operations, 0.055 us at best. Nothing here waits for the GPU, copies from the host or allocates by what the data are, so
+that a CUDA graph can hold all of it. Derivatives of derivatives take the plain path.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+from jaxtyping import Float
+from torch import Tensor
+
+from .fused_skinning import _plain_gradients
+from .gpu import PackedDirections, Precision, chosen_precision, launch
+from .skinning import VertexBases
+from .triton_kernels import blend_back_kernel, forward_kernel, planes_back_kernel, transforms_back_kernel
+
+# Programs that a sum over all vertices is cut into at least. It does not follow the device, so that all GPUs add in the
+# same order.
+PROGRAMS = 512
+# Rows of directions, and vertices, that a program takes at a time.
+STEP = 32
+
+
+def triton_skinning(
+    bases: VertexBases,
+    coefficients: Float[Tensor, "B S"] | None,
+    feature: Float[Tensor, "B P"] | None,
+    transforms: Float[Tensor, "B 12 J"],
+    packed: PackedDirections | None = None,
+) -> tuple[Float[Tensor, "B 3 V"], Float[Tensor, "B planes"] | None]:
+    """Return posed vertices and shaped planes in float32, as `fused_skinning` does.
+
+    Args:
+        bases: one set for all bodies. The template may carry a gradient, and may be one row a body, (B, 3 V).
+        coefficients: of the shape directions; None where the template is the shape of all, and then no planes are
+            returned.
+        feature: of the pose directions; None for none.
+        transforms: rotation and translation of each joint from rest to pose, row by row.
+        packed: the pose directions in 16 bits, to be read instead.
+    """
+    inputs = (bases.template, coefficients, feature, transforms)
+    constants = (*bases[1:], *(packed or (None, None)))
+    precision = chosen_precision()
+    if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
+        return _TritonSkinning.apply(precision, *inputs, *constants)
+    posed, planes, _ = _forward(precision, *inputs, *constants, keep=False)
+    return posed, planes
+
+
+class _TritonSkinning(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, precision: Precision, *inputs: Any) -> Any:
+        posed, planes, corrected = _forward(precision, *inputs, keep=True)
+        ctx.save_for_backward(*inputs, corrected)
+        ctx.set_materialize_grads(False)
+        ctx.precision = precision
+        return posed, planes
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> Any:
+        *inputs, corrected = ctx.saved_tensors
+        needed = ctx.needs_input_grad[1:5]
+        if torch.is_grad_enabled():
+            return None, *_plain_gradients(inputs[:7], upstream, needed), *[None] * 5
+        return None, *_backward(ctx.precision, inputs, corrected, upstream, needed), *[None] * 5
+
+
+def _forward(
+    precision: Precision,
+    template: Tensor,
+    coefficients: Tensor | None,
+    feature: Tensor | None,
+    transforms: Tensor,
+    shape_directions: Tensor | None,
+    pose_directions: Tensor,
+    weights: Tensor,
+    steps: Tensor | None,
+    step: Tensor | None,
+    *,
+    keep: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return posed vertices (B, 3, V), shaped planes (B, 3 V) or None, and with `keep` the planes before skinning."""
+    bodies, (joints, count) = len(transforms), weights.shape
+    posed = transforms.new_empty(bodies, 3, count)
+    planes = None if coefficients is None else transforms.new_empty(bodies, 3 * count)
+    corrected = transforms.new_empty(bodies, 3 * count) if keep else None
+    if not posed.numel():
+        return posed, planes, corrected
+    template, transforms = _rows(template), transforms.contiguous()
+    shape, pose, weights = _rows(shape_directions), _rows(pose_directions if steps is None else steps), _rows(weights)
+    coefficients = None if coefficients is None else coefficients.contiguous()
+    feature = None if feature is None else feature.contiguous()
+    strides = [template.stride(0) if template.dim() == 2 else 0]
+    strides += [0 if value is None else value.stride(0) for value in (shape, pose, weights)]
+    align = _alignment(count, *strides)
+    size_b, size_v, warps, stages = _forward_tile(bodies)
+    grid = (triton.cdiv(bodies, size_b), triton.cdiv(count, size_v))
+    launch(
+        forward_kernel, grid,
+        template, coefficients, feature, transforms, shape, pose, step, weights, posed, planes, corrected,
+        bodies, count // align, joints,
+        0 if coefficients is None else coefficients.shape[1], 0 if feature is None else feature.shape[1],
+        *(stride // align for stride in strides),
+        TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), STEP=STEP,
+        SHAPE_STEP=STEP // 2, PRECISION=precision, ALIGN=align,
+        HAS_SHAPE=coefficients is not None, HAS_POSE=feature is not None, SCALED=steps is not None, KEEP=keep,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
+    return posed, planes, corrected
+
+
+def _backward(
+    precision: Precision, inputs: list[Any], corrected: Tensor, upstream: tuple[Any, ...], needed: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of template, coefficients, feature and transforms."""
+    template, coefficients, feature, transforms, shape, pose, weights, steps, step = inputs
+    to_posed, to_planes = upstream
+    to_template, to_coefficients, to_feature, to_transforms = needed
+    if not transforms.numel() or not weights.numel():
+        pairs = zip((template, coefficients, feature, transforms), needed, strict=True)
+        return tuple(torch.zeros_like(value) if wants else None for value, wants in pairs)
+    if to_posed is None:
+        to_posed = transforms.new_zeros(()).expand(len(transforms), 3, weights.shape[-1])
+    to_posed, transforms, weights = _reachable(to_posed), transforms.contiguous(), _rows(weights)
+    found: list[Tensor | None] = [None] * 4
+    if to_template or to_coefficients or to_feature:
+        pulled = _planes_back(precision, to_posed, transforms, weights)
+        if to_template:
+            both = pulled if to_planes is None else pulled + to_planes
+            found[0] = both if template.dim() == 2 else both.sum(0)
+        if to_coefficients:
+            found[1] = _blend_back(precision, pulled, to_planes, shape, None)
+        if to_feature:
+            found[2] = _blend_back(precision, pulled, None, pose if steps is None else steps, step)
+    if to_transforms:
+        found[3] = _transforms_back(precision, to_posed, corrected, weights)
+    return tuple(found)
+
+
+def _planes_back(precision: Precision, upstream: Tensor, transforms: Tensor, weights: Tensor) -> Tensor:
+    bodies, (joints, count) = len(transforms), weights.shape
+    pulled = transforms.new_empty(bodies, 3 * count)
+    align = _alignment(count, weights.stride(0))
+    size_b, size_v, warps, stages = _planes_tile(bodies)
+    grid = (triton.cdiv(bodies, size_b), triton.cdiv(count, size_v))
+    launch(
+        planes_back_kernel, grid,
+        upstream, transforms, weights, pulled,
+        bodies, count // align, joints, *upstream.stride(), weights.stride(0) // align,
+        TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), PRECISION=precision, ALIGN=align,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
+    return pulled
+
+
+def _transforms_back(precision: Precision, upstream: Tensor, corrected: Tensor, weights: Tensor) -> Tensor:
+    bodies, (joints, count) = len(corrected), weights.shape
+    align = _alignment(count, weights.stride(0))
+    size_b, size_v, warps, stages = _transforms_tile(bodies)
+    body_tiles = triton.cdiv(bodies, size_b)
+    tiles, stretches = _stretches(triton.cdiv(count, size_v), 3 * body_tiles)
+    partial = corrected.new_empty(stretches, bodies, 12, joints)
+    launch(
+        transforms_back_kernel, (body_tiles, stretches, 3),
+        upstream, corrected, weights, partial,
+        bodies, count // align, joints, tiles, *upstream.stride(), weights.stride(0) // align,
+        TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), PRECISION=precision, ALIGN=align,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
+    return partial.squeeze(0) if stretches == 1 else partial.sum(0)
+
+
+def _blend_back(
+    precision: Precision, pulled: Tensor, extra: Tensor | None, directions: Tensor, scales: Tensor | None
+) -> Tensor:
+    """Return (pulled + extra) (B, N) times the transposed directions (rows, N)."""
+    (bodies, count), rows = pulled.shape, len(directions)
+    if not rows:
+        return pulled.new_zeros(bodies, 0)
+    extra, directions = _rows(extra), _rows(directions)
+    extra_stride = 0 if extra is None else extra.stride(0)
+    align = _alignment(count, directions.stride(0), extra_stride)
+    size_b, size_k, warps, stages = _blend_back_tile(bodies, rows)
+    tiles_b, tiles_k = triton.cdiv(bodies, size_b), triton.cdiv(rows, size_k)
+    steps, stretches = _stretches(triton.cdiv(count, STEP), tiles_b * tiles_k)
+    partial = pulled.new_empty(stretches, bodies, rows)
+    launch(
+        blend_back_kernel, (tiles_b, stretches, tiles_k),
+        pulled, extra, directions, scales, partial,
+        bodies, count // align, rows, steps, directions.stride(0) // align, extra_stride // align,
+        TILE_B=size_b, TILE_K=size_k, STEP=STEP, PRECISION=precision, ALIGN=align,
+        HAS_EXTRA=extra is not None, SCALED=scales is not None,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
+    return partial.squeeze(0) if stretches == 1 else partial.sum(0)
+
+
+# Bodies and vertices (or rows of directions) of a tile, warps and pipeline stages, by the batch. As large as fits the
+# registers of compute capability 9.0 without spilling in the inner loops, and small where a few bodies must still fill
+# the device.
+def _forward_tile(bodies: int) -> tuple[int, int, int, int]:
+    return (16, 32, 4, 3) if bodies <= 16 else (32, 64, 8, 2) if bodies <= 32 else (64, 64, 8, 2)
+
+
+def _planes_tile(bodies: int) -> tuple[int, int, int, int]:
+    return (16, 32, 4, 2) if bodies <= 16 else (32, 64, 8, 2) if bodies <= 32 else (64, 64, 8, 2)
+
+
+def _transforms_tile(bodies: int) -> tuple[int, int, int, int]:
+    return (16, 32, 4, 2) if bodies <= 16 else (64, 32, 8, 2)
+
+
+def _blend_back_tile(bodies: int, rows: int) -> tuple[int, int, int, int]:
+    if rows <= 16:
+        return (16, 16, 4, 3) if bodies <= 16 else (64, 16, 4, 3)
+    return (16, 64, 4, 3) if bodies <= 16 else (64, 128, 8, 3)
+
+
+def _stretches(tiles: int, others: int) -> tuple[int, int]:
+    """Return how many tiles a program sums, and how many stretches there are, beside `others` programs."""
+    each = triton.cdiv(tiles, min(tiles, triton.cdiv(PROGRAMS, others)))
+    return each, triton.cdiv(tiles, each)
+
+
+def _alignment(*sizes: int) -> int:
+    """Return how many numbers a thread can move at once: 4, 2 or 1, such that every row starts at a multiple."""
+    return 4 if not any(size % 4 for size in sizes) else 2 if not any(size % 2 for size in sizes) else 1
+
+
+def _padded(joints: int) -> int:
+    return max(16, triton.next_power_of_2(joints))
+
+
+def _rows(values: Any) -> Any:
+    """Return a matrix, vector or None whose rows are contiguous."""
+    return values if values is None or values.stride(-1) == 1 else values.contiguous()
+
+
+def _reachable(upstream: Tensor) -> Tensor:
+    """Return gradients of any strides that 32-bit offsets within a tile can reach."""
+    body, axis, vertex = upstream.stride()
+    return upstream if 64 * body + 2 * axis + upstream.shape[2] * vertex < 2**31 else upstream.contiguous()
