@@ -92,14 +92,25 @@ class _FusedChain(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         axis_angle, lever, *kept = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            # Nodes of their own: one input may have been made from the other.
-            own = axis_angle.view_as(axis_angle), lever.view_as(lever)
-            outputs = _plain(*own, ctx.constants)
-            wanted = [value for value, wants in zip(own, ctx.needs_input_grad, strict=False) if wants]
-            found = iter(gradients_with_graph(outputs, upstream, wanted))
-            return *(next(found) if wants else None for wants in ctx.needs_input_grad[:2]), None
-        return *_backward(ctx.needs_input_grad, lever, ctx.constants["_tree_path"], kept, upstream), None
+            return *plain_chain_gradients((axis_angle, lever), ctx.constants, upstream, needed), None
+        return *_backward(needed, lever, ctx.constants["_tree_path"], kept, upstream), None
+
+
+def plain_chain_gradients(
+    inputs: tuple[Tensor, Tensor],
+    constants: Mapping[str, Tensor],
+    upstream: tuple[Tensor | None, ...],
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients by axis-angle and lever with a graph of their own, for derivatives of derivatives."""
+    # Nodes of their own: one input may have been made from the other.
+    axis_angle, lever = (value.view_as(value) for value in inputs)
+    outputs = _plain(axis_angle, lever, constants)
+    wanted = [value for value, wants in zip((axis_angle, lever), needed, strict=True) if wants]
+    found = iter(gradients_with_graph(outputs, upstream, wanted))
+    return tuple(next(found) if wants else None for wants in needed)
 
 
 def gradients_with_graph(outputs: Any, upstream: Any, wanted: list[Tensor]) -> tuple[Tensor | None, ...]:

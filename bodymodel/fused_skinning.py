@@ -169,7 +169,7 @@ def _gradients_in_pieces(
     size = _together(bodies, count)
     blended = transforms.new_empty(12 * size, count)
     pulled = transforms.new_empty(min(BLENDED, bodies), pose_directions.shape[-1])
-    pulled[:, 3 * count :] = 0
+    pulled.narrow(1, 3 * count, pulled.shape[1] - 3 * count).zero_()
     for start, n in _runs(bodies, BLENDED):
         whole = _rows(pulled, 0, n)
         pull = whole.narrow(1, 0, 3 * count)

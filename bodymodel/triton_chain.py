@@ -10,7 +10,7 @@ import triton
 from jaxtyping import Float
 from torch import Tensor
 
-from .fused_chain import Chain, _plain, gradients_with_graph
+from .fused_chain import Chain, plain_chain_gradients
 from .gpu import launch
 from .triton_chain_kernels import chain_back_kernel, chain_kernel
 
@@ -33,36 +33,29 @@ def triton_joints(
 
 
 def _run(axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    tables = [constants[name] for name in ("_tree_jumps", "_tree_turners", "_tree_placement")]
     axis_angle, lever = axis_angle.contiguous(), lever.contiguous()
     if torch.is_grad_enabled() and (axis_angle.requires_grad or lever.requires_grad):
-        return _TritonChain.apply(axis_angle, lever, *tables)
-    return _forward(axis_angle, lever, *tables)
+        return _TritonChain.apply(axis_angle, lever, constants)
+    return _forward(axis_angle, lever, constants)
 
 
 class _TritonChain(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, axis_angle: Tensor, lever: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(axis_angle, lever, *tables)
+    def forward(ctx: Any, axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        ctx.constants = constants
+        ctx.save_for_backward(axis_angle, lever)
         ctx.set_materialize_grads(False)
-        return _forward(axis_angle, lever, *tables)
+        return _forward(axis_angle, lever, constants)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> Any:
-        axis_angle, lever, *tables = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():
-            outputs = _plain(axis_angle, lever, *tables)
-            wanted = [value for value, wants in zip((axis_angle, lever), needed, strict=True) if wants]
-            found = iter(gradients_with_graph(outputs, upstream, wanted))
-            gradients = [next(found) if wants else None for wants in needed]
-        else:
-            gradients = _backward(axis_angle, lever, tables, upstream, needed)
-        return *gradients, None, None, None
+        inputs, needed = ctx.saved_tensors, ctx.needs_input_grad[:2]
+        gradients = plain_chain_gradients if torch.is_grad_enabled() else _backward
+        return *gradients(inputs, ctx.constants, upstream, needed), None
 
 
-def _forward(axis_angle: Tensor, lever: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
-    jumps, turners, _ = tables
+def _forward(axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    jumps, turners = constants["_tree_jumps"], constants["_tree_turners"]
     bodies, joints = len(axis_angle), axis_angle.shape[1] - 1
     whole = lever.shape[1] > joints
     shapes = [(joints, 3)]
@@ -80,13 +73,13 @@ def _forward(axis_angle: Tensor, lever: Tensor, *tables: Tensor) -> tuple[Tensor
 
 
 def _backward(
-    axis_angle: Tensor,
-    lever: Tensor,
-    tables: list[Tensor],
+    inputs: tuple[Tensor, Tensor],
+    constants: Mapping[str, Tensor],
     upstream: tuple[Tensor | None, ...],
     needed: tuple[bool, ...],
-) -> tuple[Tensor | None, Tensor | None]:
-    jumps, turners, placement = tables
+) -> tuple[Tensor | None, ...]:
+    axis_angle, lever = inputs
+    jumps, turners, path = (constants[f"_tree_{name}"] for name in ("jumps", "turners", "path"))
     bodies, joints = len(axis_angle), axis_angle.shape[1] - 1
     given = [None if value is None else value.contiguous() for value in (*upstream, None, None, None)[:4]]
     to_vector = torch.empty_like(axis_angle) if needed[0] else None
@@ -94,8 +87,8 @@ def _backward(
     if bodies:
         launch(
             chain_back_kernel, (triton.cdiv(bodies, TILE_B),),
-            axis_angle, lever, jumps, turners, placement, *given, to_vector, to_lever,
-            bodies, joints, len(jumps), _stride(lever), placement.stride(0),
+            axis_angle, lever, jumps, turners, path, *given, to_vector, to_lever,
+            bodies, joints, len(jumps), _stride(lever), path.stride(0),
             TILE_B=TILE_B, TILE_J=_padded(joints), WHOLE=lever.shape[1] > joints,
             FROM_AT=given[0] is not None, FROM_TURNED=given[1] is not None, FROM_TRANSFORMS=given[2] is not None,
             FROM_FEATURE=given[3] is not None, TO_VECTOR=needed[0], TO_LEVER=needed[1], num_warps=8,

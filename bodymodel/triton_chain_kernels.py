@@ -166,8 +166,8 @@ def chain_kernel(
 @triton.jit(do_not_specialize=["bodies"])
 @no_type_check
 def chain_back_kernel(
-    axis_angle, lever, jumps, turners, placement, to_at, to_turned, to_transforms, to_feature, to_vector, to_lever,
-    bodies, joints, levels, lever_stride, placement_stride,
+    axis_angle, lever, jumps, turners, path, to_at, to_turned, to_transforms, to_feature, to_vector, to_lever,
+    bodies, joints, levels, lever_stride, path_stride,
     TILE_B: tl.constexpr, TILE_J: tl.constexpr, WHOLE: tl.constexpr, FROM_AT: tl.constexpr, FROM_TURNED: tl.constexpr,
     FROM_TRANSFORMS: tl.constexpr, FROM_FEATURE: tl.constexpr, TO_VECTOR: tl.constexpr, TO_LEVER: tl.constexpr,
 ):  # fmt: skip
@@ -217,7 +217,7 @@ def chain_back_kernel(
 
     # Each joint gathers what pulls on its subtree: times 1 where the row's joint hangs on the column's.
     inside = (joint < joints)[:, None] & (joint < joints)[None, :]
-    subtree = tl.load(placement + joint[:, None] * placement_stride + joint[None, :], mask=inside, other=0.0)
+    subtree = tl.load(path + joint[:, None] * path_stride + joint[None, :], mask=inside, other=0.0)
     f_x = tl.dot(f_x, subtree, input_precision="ieee")
     f_y = tl.dot(f_y, subtree, input_precision="ieee")
     f_z = tl.dot(f_z, subtree, input_precision="ieee")

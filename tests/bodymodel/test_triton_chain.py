@@ -12,7 +12,6 @@ from physique.bodymodel.triton_chain import triton_chain, triton_joints  # noqa:
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 F32, F64 = torch.float32, torch.float64
 GENERATOR = torch.Generator().manual_seed(0)
-TABLES = ("_tree_jumps", "_tree_turners", "_tree_placement")
 
 
 def draw(*shape, scale=1.0):
@@ -33,7 +32,7 @@ def results(constants, vectors, lever, upstream, *, kernels, used=slice(None)):
     constants = {n: v.to(device, dtype if v.is_floating_point() else v.dtype) for n, v in constants.items()}
     leaves = [value.to(device, dtype).requires_grad_() for value in (vectors, lever)]
     if not kernels:
-        outputs = _plain(*leaves, *(constants[name] for name in TABLES))
+        outputs = _plain(*leaves, constants)
     elif lever.shape[1] < vectors.shape[1]:
         outputs = (triton_joints(*leaves, constants),)
     else:
@@ -99,7 +98,7 @@ def test_the_derivative_of_a_gradient_is_that_of_the_plain_path():
     constants, vectors, lever = problem("mano", 2, 2)
     constants = {name: value.to(DEVICE) for name, value in constants.items()}
     twice = []
-    for chain in (triton_chain, lambda *given: _plain(*given[:2], *(given[2][name] for name in TABLES))):
+    for chain in (triton_chain, _plain):
         leaves = [value.to(DEVICE).requires_grad_() for value in (vectors, lever)]
         energy = sum(value.square().sum() for value in chain(*leaves, constants))
         slopes = torch.autograd.grad(energy, leaves, create_graph=True)
