@@ -31,13 +31,7 @@ from physique.bodymodel.write_file import write_file
 from shards import Piece, count_done, count_records, list_shards
 from tqdm import tqdm
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
-
-import ray  # noqa: E402
-import ray.data  # noqa: E402
-
 MOST_TASKS = 10_000  # that the scheduler is given; where there are more pieces, a task has several
-MOST_CRASHES = 3  # of workers at one task, before the run goes on without it
 STORE = 100 * 2**20  # bytes of Ray's shared memory: names and counts pass through it, records do not
 
 
@@ -65,17 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if before:
         print(f"going on: {before} of {total} records are done")
     start = time.perf_counter()
-    if left:
-        start_ray(options)
-        with tqdm(total=total, initial=before, desc=f"fitting with {options.workers} workers", unit="record") as bar:
-            for report in fit(left, settings, options):
-                bar.update(report["done"])
-                if report["error"]:
-                    broken[report["shard"]] = report["error"]
-        ray.shutdown()
+    with tqdm(total=total, initial=before, desc=f"fitting with {options.workers} workers", unit="record") as bar:
+        for report in fit(left, settings, options) if left else ():
+            bar.update(report["done"])
+            if report["error"]:
+                broken[report["shard"]] = report["error"]
     seconds = time.perf_counter() - start
     counts = write_manifest(pieces, broken, options.out)
-    print(f"{total - before} records in {seconds:.0f} s; written to {options.out}: {counts}")
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print(f"{total - before} records in {seconds:.0f} s; {summary}; written to {options.out}")
     for reason in broken.values():
         print(reason, file=sys.stderr)
     if counts["left"] and not broken:
@@ -113,8 +105,10 @@ def check_options(options: argparse.Namespace) -> None:
 
 def keep_settings(settings: Settings, out: Path) -> None:
     """Make the folders of the results, or make sure that those there come from the same settings."""
-    for folder in ("bodies", "rejected"):
+    for folder in ("bodies", "rejected", "tries"):
         (out / folder).mkdir(parents=True, exist_ok=True)
+    for tries in (out / "tries").iterdir():  # of a run that was killed: that says nothing against the pieces
+        tries.unlink(missing_ok=True)
     path, new = out / "settings.json", dataclasses.asdict(settings)
     old = json.loads(path.read_text()) if path.exists() else new
     if old != new:
@@ -139,35 +133,31 @@ def cut(shards: Sequence[Path], size: int, limit: int | None) -> tuple[list[Piec
     return pieces, broken
 
 
-def start_ray(options: argparse.Namespace) -> None:
-    """Join the cluster, or start one of this machine: without dashboard, with little shared memory."""
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    quiet = {"log_to_driver": False, "logging_level": "error"}
-    if options.address == "local":
-        here = {"num_cpus": options.workers, "object_store_memory": STORE, "include_dashboard": False}
-        ray.init(address="local", **here, **quiet)
-    else:
-        ray.init(address=options.address, **quiet)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # they count tasks; records are counted here
-    context.max_errored_blocks = -1  # a task that keeps killing its workers must not stop the others
-
-
 def fit(pieces: Sequence[Piece], settings: Settings, options: argparse.Namespace) -> Iterator[dict]:
     """Yield what came of each piece as soon as it is done. A worker that dies is replaced and its task done again."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported, which takes a while
+    import ray.data
+
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Where no cluster is named: one of this machine, without dashboard, with little shared memory.
+    here = {"num_cpus": options.workers, "object_store_memory": STORE, "include_dashboard": False}
+    alone = options.address == "local"
+    ray.init(options.address, log_to_driver=False, logging_level="error", **(here if alone else {}))
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # they count tasks; records are counted here
+    context.max_errored_blocks = -1  # a task that fails must not stop the others
     tasks = ray.data.from_items([piece._asdict() for piece in pieces], override_num_blocks=min(len(pieces), MOST_TASKS))
-    device = "cuda" if options.gpus else "cpu"
     done = tasks.map_batches(
         Fitter,
-        fn_constructor_args=(settings, str(options.out.resolve()), device),
+        fn_constructor_args=(settings, str(options.out.resolve()), "cuda" if options.gpus else "cpu"),
         compute=ray.data.ActorPoolStrategy(size=options.workers, max_tasks_in_flight_per_actor=1),
         batch_size=1,
         num_cpus=1,
         num_gpus=options.gpus or None,
-        ray_remote_args_fn=lambda: {"max_task_retries": MOST_CRASHES},
     )
     yield from done.iter_rows()
+    ray.shutdown()
 
 
 def write_manifest(pieces: Sequence[Piece], broken: dict[str, str], out: Path) -> dict[str, int]:

@@ -14,6 +14,8 @@ from physique.fitting import Solution, Status, fit_keypoints
 from shards import Piece, Record, count_done, read_records, write_columns, write_rejected
 from torch import Tensor
 
+MOST_TRIES = 3  # of a piece in a run
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -54,8 +56,17 @@ class Fitter:
         return {"shard": batch["shard"].tolist(), "done": [r[0] for r in reports], "error": [r[1] for r in reports]}
 
     def work(self, piece: Piece) -> tuple[int, str]:
-        """Fit and write a piece unless it is done; return the number of records, and why they could not be read."""
+        """Fit and write a piece unless it is done; return how many records are done, and why it could not be done."""
         if count_done(piece, self.out) is None:
+            # A worker that a piece kills cannot say so: the next one counts the marks.
+            tries = piece.tries(self.out)
+            with tries.open("ab") as file:
+                file.write(b".")
+            if tries.stat().st_size > MOST_TRIES:
+                return (
+                    0,
+                    f"{piece.shard}: records {piece.first} to {piece.stop} end their worker, {MOST_TRIES} times now",
+                )
             try:
                 people, rejected = self.read(piece)
             except ValueError as error:
@@ -64,6 +75,7 @@ class Fitter:
             # The bodies go last: a piece with bodies is done.
             write_rejected(piece, self.out, sorted(rejected + unfitted, key=lambda line: line["row"]))
             write_columns(piece.bodies(self.out), columns)
+            tries.unlink(missing_ok=True)
         return piece.stop - piece.first, ""
 
     def read(self, piece: Piece) -> tuple[list[Person], list[dict[str, Any]]]:

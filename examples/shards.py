@@ -36,6 +36,10 @@ class Piece(NamedTuple):
         """Return the file for those of its records that cannot be fitted: a line of JSON each."""
         return out / "rejected" / f"{self.bodies(out).name}.jsonl"
 
+    def tries(self, out: Path) -> Path:
+        """Return the file with a mark for each time that the piece was begun and not ended."""
+        return out / "tries" / self.bodies(out).name
+
 
 class Record(NamedTuple):
     """A record as the shard has it: anything, or None."""
@@ -63,7 +67,7 @@ def count_records(shard: Path) -> int:
             with pq.ParquetFile(shard) as file:
                 _expect_columns(shard, file.schema_arrow.names)
                 return file.metadata.num_rows
-        with np.load(shard, allow_pickle=False) as file:
+        with shard.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             _expect_columns(shard, file.files)
             return len(file["id"])
 
@@ -87,20 +91,16 @@ def write_columns(path: Path, columns: dict[str, np.ndarray]) -> None:
         pq.write_table(pa.table({name: _to_arrow(array) for name, array in columns.items()}), buffer)
     else:
         np.savez(buffer, **columns)
-    again = read_columns(buffer, path.suffix)
+    again = _columns(buffer.getvalue(), path.suffix, None)
     for name, array in columns.items():
         if not np.array_equal(again[name], array, equal_nan=array.dtype.kind == "f"):
             raise OSError(f"{path}: {name} does not read back as it was written; check memory and disk")
     write_file(path, buffer.getvalue())
 
 
-def read_columns(source: Path | io.BytesIO, suffix: str, names: list[str] | None = None) -> dict[str, np.ndarray]:
+def read_columns(path: Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
     """Return the arrays that `write_columns` wrote, or those of some names."""
-    if suffix == ".npz":
-        with np.load(source, allow_pickle=False) as file:
-            return {name: file[name] for name in names or file.files}
-    table = pq.read_table(source, columns=names)
-    return {name: _from_arrow(table[name].combine_chunks()) for name in table.column_names}
+    return _columns(path.read_bytes(), path.suffix, names)
 
 
 def write_rejected(piece: Piece, out: Path, rejected: list[dict[str, Any]]) -> None:
@@ -118,8 +118,9 @@ def count_done(piece: Piece, out: Path) -> tuple[int, int] | None:
     if not path.exists():
         return None
     try:
-        fitted = read_columns(path, path.suffix, ["row"])["row"].tolist()
-        refused = [json.loads(line)["row"] for line in rejected.open()] if rejected.exists() else []
+        fitted = read_columns(path, ["row"])["row"].tolist()
+        lines = rejected.read_text().splitlines() if rejected.exists() else []
+        refused = [json.loads(line)["row"] for line in lines]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     once = sorted(fitted + refused) == list(range(piece.first, piece.stop))
@@ -154,9 +155,17 @@ def _read_parquet(piece: Piece) -> dict[str, list[Any]]:
 
 
 def _read_npz(piece: Piece) -> dict[str, list[Any]]:
-    with np.load(piece.shard, allow_pickle=False) as file:
+    with open(piece.shard, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         _expect_columns(Path(piece.shard), file.files)
         return {n: list(file[n][piece.first : piece.stop]) for n in NEEDED + OPTIONAL if n in file.files}
+
+
+def _columns(contents: bytes, suffix: str, names: list[str] | None) -> dict[str, np.ndarray]:
+    if suffix == ".npz":
+        with np.load(io.BytesIO(contents), allow_pickle=False) as file:
+            return {name: file[name] for name in names or file.files}
+    table = pq.read_table(pa.BufferReader(contents), columns=names)
+    return {name: _from_arrow(table[name].combine_chunks()) for name in table.column_names}
 
 
 def _to_arrow(array: np.ndarray) -> pa.Array:
