@@ -79,10 +79,21 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--keypoints", required=True, type=Path, metavar="DIR", help="folder of .parquet and .npz shards")
-    add("--out", required=True, type=Path, metavar="DIR", help="folder for the results; one begun before is continued")
+    add("--keypoints", required=True, type=absolute, metavar="DIR", help="folder of .parquet and .npz shards")
+    add(
+        "--out",
+        required=True,
+        type=absolute,
+        metavar="DIR",
+        help="folder for the results; one begun before is continued",
+    )
     add("--keypoint-set", default="openpose25", metavar="NAME", help="what the points are (default: %(default)s)")
-    add("--model", metavar="PATH", help="official SMPL, SMPL-H, SMPL-X or STAR file; default: built in")
+    add(
+        "--model",
+        type=lambda path: str(absolute(path)),
+        metavar="PATH",
+        help="official SMPL, SMPL-H, SMPL-X or STAR file; default: built in",
+    )
     add("--detail", choices=("full", "low"), default="full", help="of the built-in body (default: %(default)s)")
     add("--steps", type=int, help="most steps of a fit; default: that of fit_keypoints")
     add("--workers", type=int, default=os.cpu_count(), help="processes, a core each (default: the cores, %(default)s)")
@@ -93,6 +104,11 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--gpus", type=float, default=0, help="GPUs a worker, such as 1 or 0.25 (default: none)")
     add("--address", default="local", help="of a Ray cluster, such as auto; default: start Ray on this machine")
     return parser.parse_args(arguments)
+
+
+def absolute(path: str) -> Path:
+    """Return a path as workers in other folders find it."""
+    return Path(path).resolve()
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -150,7 +166,7 @@ def fit(pieces: Sequence[Piece], settings: Settings, options: argparse.Namespace
     tasks = ray.data.from_items([piece._asdict() for piece in pieces], override_num_blocks=min(len(pieces), MOST_TASKS))
     done = tasks.map_batches(
         Fitter,
-        fn_constructor_args=(settings, str(options.out.resolve()), "cuda" if options.gpus else "cpu"),
+        fn_constructor_args=(settings, str(options.out), "cuda" if options.gpus else "cpu"),
         compute=ray.data.ActorPoolStrategy(size=options.workers, max_tasks_in_flight_per_actor=1),
         batch_size=1,
         num_cpus=1,
