@@ -5,7 +5,8 @@ from up to 70° to either side of the front, and no pose at all; the discriminat
 are theirs. Prints the PA-MPJPE on held-out poses of a training without the adversary and of one with it, and writes
 DIR/people.png, three of them side by side. Takes two minutes on one thread. Needs `pip install "physique[viz]"`.
 
-`torchrun --nproc-per-node 2 examples/04_adversarial_prior.py ...` trains in two processes, with the same losses up to rounding.
+`torchrun --nproc-per-node 2 examples/04_adversarial_prior.py ...` trains in two processes, with the same losses but for
+rounding.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def fit(pieces: Sequence[Piece], settings: Settings, options: argparse.Namespace
     done = tasks.map_batches(
         Fitter,
         fn_constructor_args=(settings, str(options.out), "cuda" if options.gpus else "cpu"),
-        compute=ray.data.ActorPoolStrategy(size=options.workers, max_tasks_in_flight_per_actor=1),
+        compute=ray.data.ActorPoolStrategy(size=options.workers),
         batch_size=1,
         num_cpus=1,
         num_gpus=options.gpus or None,
