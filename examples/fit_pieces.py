@@ -33,7 +33,7 @@ class Person(NamedTuple):
     """A record of use: row in its shard, `id`, points (K, 2), confidence (K,), image size (2,), NaN where unknown."""
 
     row: int
-    id: int | str
+    id: str
     points: Tensor
     confidence: Tensor
     image_size: Tensor
@@ -92,7 +92,7 @@ class Fitter:
     def fit(self, piece: Piece, people: list[Person]) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
         """Fit people in batches of one size, the last filled up, so that nobody's result depends on how many come."""
         size, count = self.settings.batch, len(self.regressor.names)
-        options = {} if self.settings.steps is None else {"steps": self.settings.steps}
+        options: dict[str, Any] = {} if self.settings.steps is None else {"steps": self.settings.steps}
         parts: list[dict[str, np.ndarray]] = []
         rejected: list[dict[str, Any]] = []
         for start in range(0, max(len(people), 1), size):
@@ -151,7 +151,7 @@ def check_record(row: int, record: Record, count: int) -> Person:
         if size.shape != (2,) or not (size.isfinite() & (size > 0)).all():
             raise ValueError(f"image_size: expected width and height, got {size.tolist()}")
     points, confidence = points.where(visible.unsqueeze(-1), 0), confidence.where(visible, 0)
-    return Person(row, record.id, points, confidence, size)
+    return Person(row, str(record.id), points, confidence, size)
 
 
 def columns_of(piece: Piece, people: list[Person], solution: Solution, fitted: list[int]) -> dict[str, np.ndarray]:
@@ -175,6 +175,6 @@ def columns_of(piece: Piece, people: list[Person], solution: Solution, fitted: l
     keys = {
         "shard": np.array([Path(piece.shard).name] * len(people), str),
         "row": np.array([person.row for person in people], np.int64),
-        "id": np.array([str(person.id) for person in people], str),
+        "id": np.array([person.id for person in people], str),
     }
     return {**keys, **{name: tensor.numpy() for name, tensor in tensors.items()}}
