@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -99,7 +100,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--workers", type=int, default=os.cpu_count(), help="processes, a core each (default: the cores, %(default)s)")
     add("--batch", type=int, default=128, help="people fitted at once (default: %(default)s)")
     add("--piece", type=int, default=1024, help="records written at once; a kill loses at most one a worker's work")
-    add("--limit", type=int, metavar="N", help="only the first N records")
+    add("--limit", type=int, metavar="N", help="only the first N records, and the rest of their piece")
     add("--simulate", type=int, metavar="N", help="first make up shards of N people in the folder of keypoints")
     add("--gpus", type=float, default=0, help="GPUs a worker, such as 1 or 0.25 (default: none)")
     add("--address", default="local", help="of a Ray cluster, such as auto; default: start Ray on this machine")
@@ -142,10 +143,11 @@ def cut(shards: Sequence[Path], size: int, limit: int | None) -> tuple[list[Piec
         except ValueError as error:
             broken[str(shard)] = str(error)
             continue
-        if limit is not None:
-            count = min(count, limit)
-            limit -= count
         pieces += [Piece(str(shard), first, min(first + size, count)) for first in range(0, count, size)]
+    if limit is not None:
+        # Whole pieces: half a piece would take the place of a whole one that is done.
+        before = [0, *itertools.accumulate(piece.stop - piece.first for piece in pieces)]
+        pieces = [piece for piece, start in zip(pieces, before, strict=False) if start < limit]
     return pieces, broken
 
 

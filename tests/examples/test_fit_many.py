@@ -330,8 +330,9 @@ def test_a_finished_run_has_nothing_to_do_and_counts_what_is_there(main, undistu
     assert "(25, 3), got (24, 3)" in by_key["some.parquet", 3]["reason"]
     manifest = json.loads((undisturbed / "manifest.json").read_text())
     assert manifest["shards"]["some.parquet"] == {"fitted": 18, "rejected": 2, "left": 0}
-    assert main(mixed, undisturbed, "--limit", "16") == 1
-    assert "16 fitted, 0 rejected, 0 left" in capsys.readouterr().out
+    for limit, count in ((1, 16), (16, 16), (17, 32), (150, 150), (151, 166)):
+        assert main(mixed, undisturbed, "--limit", str(limit)) == 1
+        assert f"0 records in 0 s; {count} fitted, 0 rejected, 0 left" in capsys.readouterr().out
 
 
 def test_what_cannot_be_started_ends_with_status_2_and_one_line(main, undisturbed, mixed, tmp_path, capsys):
