@@ -4,6 +4,9 @@ Bodies are fitted to motion capture; every third clip is held out. The regressor
 from up to 70° to either side of the front, and no pose at all; the discriminator sees poses, but not which keypoints
 are theirs. Prints the PA-MPJPE on held-out poses of a training without the adversary and of one with it, and writes
 DIR/people.png, three of them side by side. Takes two minutes on one thread. Needs `pip install "physique[viz]"`.
+
+`torchrun --nproc-per-node 2 examples/04_adversarial_prior.py ...` trains in two processes, with the same losses but for
+rounding.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import NamedTuple
 import torch
 from drawing import Person, draw_people
 from mocap import fit_clip, read_clips
+from parallel import Team, join_team
 from physique.bodymodel import BodyModel, KeypointRegressor, keypoint_set, open_body
 from physique.cameras import WeakPerspectiveCamera
 from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle, rotation_6d_to_matrix, vertex_normals
@@ -39,6 +43,7 @@ RATE, ADAM_BETAS = 1e-3, (0.5, 0.99)
 WEIGHT_DECAY = 1e-4
 SIDEWAYS, TILT, NOISE = 1.2, 0.2, 0.01  # radians; radians; of half the image
 SHOWN, PIXELS = 3, 112
+LAST = 100  # steps, of the loss that is printed
 # Joints that the capture does not show are at rest in all poses, and so they are in all estimates.
 HIDDEN = ("foot", "wrist", "hand", "head")
 
@@ -118,19 +123,24 @@ class Photographer:
         return self.body.keypoints(self._regressor, **estimate.arguments(), rotation="matrix")
 
 
-def train(photographer: Photographer, poses: PosePool, adversary: bool, steps: int, seed: int) -> Regressor:
-    """Train a regressor from 2D keypoints, with an adversary or without."""
+def train(
+    photographer: Photographer, poses: PosePool, adversary: bool, steps: int, seed: int, team: Team
+) -> tuple[Regressor, Tensor]:
+    """Train a regressor from 2D keypoints, with an adversary or without; return it and its loss at each step."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     regressor, discriminator = Regressor(photographer.body), FactorizedDiscriminator(23, NUM_BETAS)
+    shared_regressor, shared_discriminator = team.share(regressor), team.share(discriminator)
     optimiser = torch.optim.Adam(regressor.parameters(), RATE, ADAM_BETAS)
     rival = torch.optim.AdamW(discriminator.parameters(), RATE, ADAM_BETAS, weight_decay=WEIGHT_DECAY)
     regressor_steps, discriminator_steps = (
         LambdaLR(each, lambda step: fade(step / steps)) for each in (optimiser, rival)
     )
-    for _ in tqdm(range(steps), desc=f"training {'with' if adversary else 'without'} the adversary", unit="step"):
-        keypoints, _ = photographer.photograph(poses.sample(BATCH, generator), generator)
-        stages = regressor(keypoints)
+    losses = []
+    name = f"training {'with' if adversary else 'without'} the adversary"
+    for _ in tqdm(range(steps), desc=name, unit="step", disable=team.rank > 0):
+        keypoints = team.part(photographer.photograph(poses.sample(BATCH, generator), generator)[0])
+        stages = shared_regressor(keypoints)
 
         # The regressor explains the keypoints at the last stage, and looks real at every stage.
         last = stages.stage(-1)
@@ -139,24 +149,27 @@ def train(photographer: Photographer, poses: PosePool, adversary: bool, steps: i
         if adversary:
             outputs = discriminator(stages.rotations[..., 1:, :, :], stages.betas)
             loss = loss + lsgan_generator_loss(outputs).sum(0)
-        descend(regressor_steps, loss)
+        losses.append(descend(regressor_steps, loss))
 
         # The discriminator learns to tell all T stages from T times as many real people, in no way paired with them.
         if adversary:
             real = poses.sample(STAGES * BATCH, generator)
             rotations = axis_angle_to_matrix(real.body_pose).unflatten(0, (STAGES, BATCH))
-            on_real = discriminator(rotations, torch.randn(STAGES, BATCH, NUM_BETAS, generator=generator))
-            on_fake = discriminator(stages.rotations[..., 1:, :, :].detach(), stages.betas.detach())
+            betas = torch.randn(STAGES, BATCH, NUM_BETAS, generator=generator)
+            on_real = shared_discriminator(team.part(rotations, dim=1), team.part(betas, dim=1))
+            on_fake = shared_discriminator(stages.rotations[..., 1:, :, :].detach(), stages.betas.detach())
             descend(discriminator_steps, lsgan_discriminator_loss(on_real, on_fake))
-    return regressor.eval()
+    return regressor.eval(), team.mean(torch.stack(losses))
 
 
-def descend(schedule: LambdaLR, loss: Tensor) -> None:
-    """Take a step down the mean of a loss."""
+def descend(schedule: LambdaLR, loss: Tensor) -> Tensor:
+    """Take a step down the mean of a loss, and return it."""
     schedule.optimizer.zero_grad()
-    loss.mean().backward()
+    mean = loss.mean()
+    mean.backward()
     schedule.optimizer.step()
     schedule.step()
+    return mean.detach()
 
 
 def fade(progress: float) -> float:
@@ -167,30 +180,41 @@ def fade(progress: float) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train twice, and return the exit status: 2 with one line on stderr where the input is of no use."""
     options = parse_options(arguments)
-    try:
-        if options.steps < 1:
-            raise ValueError(f"--steps: expected 1 or more, got {options.steps}; two thousand are enough")
-        options.out.mkdir(parents=True, exist_ok=True)
-        body = BodyModel(open_body("low"))
-        training, held = read_pools(options.mocap, body)
-    except (OSError, ValueError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 2
-    photographer = Photographer(body)
+    with join_team() as team:
+        try:
+            if options.steps < 1:
+                raise ValueError(f"--steps: expected 1 or more, got {options.steps}; two thousand are enough")
+            if BATCH % team.size:
+                raise ValueError(f"--nproc-per-node: expected a divisor of {BATCH}, got {team.size}; take 2 or 4")
+            options.out.mkdir(parents=True, exist_ok=True)
+            body = BodyModel(open_body("low"))
+            training, held = read_pools(options.mocap, body)
+        except (OSError, ValueError) as error:
+            print(" ".join(str(error).split()), file=sys.stderr)
+            return 2
+        compare(options, Photographer(body), training, held, team)
+    return 0
+
+
+def compare(
+    options: argparse.Namespace, photographer: Photographer, training: PosePool, held: PosePool, team: Team
+) -> None:
+    """Train without and with the adversary, print the errors on held-out poses and draw some."""
     keypoints, truth = photographer.photograph(held, torch.Generator().manual_seed(options.seed))
     estimates, errors = [], []
     for adversary in (False, True):
-        regressor = train(photographer, training, adversary, options.steps, options.seed)
+        regressor, losses = train(photographer, training, adversary, options.steps, options.seed, team)
         with torch.no_grad():
             estimates.append(regressor(keypoints).stage(-1))
             found = photographer.points(estimates[-1])
             errors.append(1000 * pa_mpjpe(found[:, :COMMON], truth[:, :COMMON]))
-        print(f"PA-MPJPE {'with' if adversary else 'without'} the adversary: {errors[-1].mean():.1f} mm")
+        name, end = "with" if adversary else "without", losses[-LAST:].mean()
+        print(f"PA-MPJPE {name} the adversary: {errors[-1].mean():.1f} mm; training loss at the end {end:.2f}")
     gain = 100 * (1 - errors[1].mean() / errors[0].mean())
     print(f"{gain:.0f} % lower with it, on {len(held)} held-out poses of {len(held.clip_names)} clips")
-    draw(options.out / "people.png", photographer, estimates, errors, keypoints)
+    if team.rank == 0:
+        draw(options.out / "people.png", photographer, estimates, errors, keypoints)
     print(f"written to {options.out}: people.png")
-    return 0
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
