@@ -25,7 +25,8 @@ GENERATOR = torch.Generator().manual_seed(0)
 SIZES = {
     "one body": (1, 70),
     "no body": (0, 70),
-    "two tiles of bodies": (65, 33),
+    "two tiles of bodies": (129, 33),
+    "one tile of many bodies": (65, 20),
     "two tiles of few bodies": (17, 97),
     "an odd number of vertices": (3, 131),
     "a multiple of the tile": (2, 64),
