@@ -1,8 +1,8 @@
 """Check the GPU kernels on a GPU, then measure them: one command for a machine that has PyTorch, Triton and a GPU.
 
 Checks: values and gradients against float64 on the processor, at several batches and both precisions; the same bits in
-every run; forward and backward in a CUDA graph; a second stream. Then times, as ratios to smplx where it is installed,
-and over the floor: the larger of
+every run; forward and backward in a CUDA graph; a second stream; double backward. Then times in alternating rounds, as
+ratios of medians to smplx where it is installed, and over the floor: the larger of
 
     bytes that must move / bandwidth      the directions once, and 24 V (forward), 36 V (with backward) a body
     operations / rate                     2 * 3 V * (S + P) + 2 * 12 * 4 V + 18 V a body, with backward twice that

@@ -112,8 +112,13 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
 
 
 def runs_on_gpu_kernels(tensor: Tensor) -> bool:
-    """Return whether the kernels serve this tensor: float32 on an NVIDIA GPU of 2020 or later, and Triton is there."""
-    return tensor.is_cuda and tensor.dtype == torch.float32 and _has_kernels(tensor.device)
+    """Return whether the kernels serve this tensor: float32 on an NVIDIA GPU of 2020 or later, and Triton is there.
+
+    Subclasses of tensors, which may have no memory of their own, are served by PyTorch's operations.
+    """
+    if not tensor.is_cuda or tensor.dtype != torch.float32 or type(tensor) not in (Tensor, torch.nn.Parameter):
+        return False
+    return _has_kernels(tensor.device)
 
 
 @functools.cache
@@ -124,5 +129,5 @@ def _has_kernels(device: torch.device) -> bool:
         import triton
     except ImportError:
         return False
-    # The oldest that the kernels were checked with; it came with PyTorch 2.10.
+    # The oldest that the kernels were checked with; it comes with PyTorch 2.11.
     return tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 6)

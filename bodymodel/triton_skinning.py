@@ -24,8 +24,8 @@ from .triton_kernels import blend_back_kernel, forward_kernel, planes_back_kerne
 
 Tile = tuple[int, int, int, int]
 
-# Programs that a sum over all vertices is cut into at least. It does not follow the device, so that all GPUs add in the
-# same order.
+# Programs that a sum over all vertices is cut into at least: several for each multiprocessor of a large GPU, and as
+# many on a small one, so that both add in the same order.
 PROGRAMS = 512
 # Rows of directions, and vertices, that a program takes at a time.
 STEP = 32
