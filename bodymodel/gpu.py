@@ -85,13 +85,14 @@ def pack_directions(model: BodyModel) -> BodyModel:
     exact = model.get_buffer("_pose_directions").double()
     step = (exact.abs().amax(dim=-1) / 32767) if exact.shape[-1] else exact.new_zeros(len(exact))
     step = step.to(model.dtype)
-    steps = (exact / step.double().clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(-1)).round()
+    steps = exact / step.double().clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(-1)
+    steps = steps.round().clamp(-32767, 32767)
     packed = copy.copy(model)
     packed._buffers = dict(model._buffers)
     packed._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
     for name, value in {
         "_pose_directions": steps.to(model.dtype) * step.unsqueeze(-1),
-        "_packed_steps": steps.clamp(-32767, 32767).to(torch.int16),
+        "_packed_steps": steps.to(torch.int16),
         "_packed_step": step,
     }.items():
         packed.register_buffer(name, value, persistent=False)
