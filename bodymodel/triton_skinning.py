@@ -31,7 +31,7 @@ PROGRAMS = 512
 STEP = 32
 # Bodies, vertices (of BACK, directions), warps and pipeline stages of a tile; for up to 16, 32 and 64 bodies, and more.
 # A tile is small where a few bodies must fill the device, else as large as registers allow without spilling in the
-# loops that most time is spent in. The last column is for Hopper's matrix instructions, and for up to 32 joints.
+# loops that most time is spent in. The last is for matrix instructions of groups of warps, and for up to 32 joints.
 FORWARD = ((16, 32, 4, 3), (32, 64, 8, 2), (64, 64, 8, 2), (128, 64, 8, 2))
 PLANES = ((16, 32, 4, 2), (32, 64, 8, 2), (64, 64, 8, 2), (128, 64, 8, 2))
 TRANSFORMS = ((16, 32, 4, 2), (32, 32, 8, 2), (64, 16, 8, 2), (128, 32, 8, 2))
@@ -215,8 +215,8 @@ def _blend_back(
 
 def _tile(table: tuple[Tile, ...], like: Tensor, precision: Precision, joints: int = 0) -> Tile:
     place = bisect.bisect_left((16, 32, 64), len(like))
-    hopper, roomy = _about(like.device)
-    if precision == "ieee" or joints > 32 or not hopper:
+    grouped, roomy = _about(like.device)
+    if precision == "ieee" or joints > 32 or not grouped:
         place = min(place, 2)
     bodies, others, warps, stages = table[place]
     return bodies, others, warps, stages if roomy else 1
@@ -224,11 +224,11 @@ def _tile(table: tuple[Tile, ...], like: Tensor, precision: Precision, joints: i
 
 @functools.cache
 def _about(device: torch.device) -> tuple[bool, bool]:
-    """Return whether it has Hopper's matrix instructions, and whether it has room to load tiles ahead."""
+    """Return whether it multiplies by groups of warps, and whether it has room to load tiles ahead."""
     if device.type != "cuda":
         return True, True
     properties = torch.cuda.get_device_properties(device)
-    return properties.major >= 9, properties.shared_memory_per_block_optin >= 160 * 1024
+    return properties.major in (9, 10), properties.shared_memory_per_block_optin >= 160 * 1024
 
 
 def _stretches(tiles: int, others: int) -> tuple[int, int]:
