@@ -1,8 +1,8 @@
 """Check the GPU kernels on a GPU, then measure them: one command for a machine that has PyTorch, Triton and a GPU.
 
 Checks: values and gradients against float64 on the processor, at several batches and both precisions; the same bits in
-every run; forward and backward in a CUDA graph; a second stream. Then times, as ratios to smplx where it is installed,
-and over the floor: the larger of
+every run; forward and backward in a CUDA graph; a second stream; double backward. Then times in alternating rounds, as
+ratios of medians to smplx where it is installed, and over the floor: the larger of
 
     bytes that must move / bandwidth      the directions once, and 24 V (forward), 36 V (with backward) a body
     operations / rate                     2 * 3 V * (S + P) + 2 * 12 * 4 V + 18 V a body, with backward twice that
@@ -247,13 +247,13 @@ def tiles() -> list[dict[str, Any]]:
     """Time other tiles of the forward kernel, the best first."""
     model = make_model("smpl", "cuda")
     bases, found = passes.vertex_bases(model._plan, model._constants), []
-    kept = skinning._forward_tile
+    kept = skinning._tile
     for precision in PRECISIONS:
         for bodies in (1, 32, 4096):
             given = torch.randn(bodies, 10, device="cuda"), 0.3 * torch.randn(bodies, 207, device="cuda")
             given = (*given, torch.randn(bodies, 12, 24, device="cuda"))
             for tile in TILES:
-                skinning._forward_tile = lambda bodies, tile=tile: tile
+                skinning._tile = lambda *_, tile=tile: tile
                 try:
                     taken = seconds_of(
                         lambda p=precision, g=given: skinning._forward(
@@ -264,7 +264,7 @@ def tiles() -> list[dict[str, Any]]:
                     print(f"tile {tile} {precision} B={bodies}: {type(error).__name__}")
                     continue
                 finally:
-                    skinning._forward_tile = kept
+                    skinning._tile = kept
                 found.append({"tile": tile, "precision": precision, "bodies": bodies, "us": 1e6 * taken})
     found.sort(key=lambda row: (row["precision"], row["bodies"], row["us"]))
     for row in found:

@@ -27,7 +27,7 @@ from triton.compiler import ASTSource
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TYPES = {torch.float32: "*fp32", torch.int16: "*i16", torch.int64: "*i64"}
 # One for each size of tiles.
-BATCHES = (1, 32, 64)
+BATCHES = (1, 32, 64, 128)
 
 
 class Compiled(NamedTuple):

@@ -85,13 +85,14 @@ def pack_directions(model: BodyModel) -> BodyModel:
     exact = model.get_buffer("_pose_directions").double()
     step = (exact.abs().amax(dim=-1) / 32767) if exact.shape[-1] else exact.new_zeros(len(exact))
     step = step.to(model.dtype)
-    steps = (exact / step.double().clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(-1)).round()
+    steps = exact / step.double().clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(-1)
+    steps = steps.round().clamp(-32767, 32767)
     packed = copy.copy(model)
     packed._buffers = dict(model._buffers)
     packed._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
     for name, value in {
         "_pose_directions": steps.to(model.dtype) * step.unsqueeze(-1),
-        "_packed_steps": steps.clamp(-32767, 32767).to(torch.int16),
+        "_packed_steps": steps.to(torch.int16),
         "_packed_step": step,
     }.items():
         packed.register_buffer(name, value, persistent=False)
@@ -112,8 +113,13 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
 
 
 def runs_on_gpu_kernels(tensor: Tensor) -> bool:
-    """Return whether the kernels serve this tensor: float32 on an NVIDIA GPU of 2020 or later, and Triton is there."""
-    return tensor.is_cuda and tensor.dtype == torch.float32 and _has_kernels(tensor.device)
+    """Return whether the kernels serve this tensor: float32 on an NVIDIA GPU of 2020 or later, and Triton is there.
+
+    Subclasses of tensors, which may have no memory of their own, are served by PyTorch's operations.
+    """
+    if not tensor.is_cuda or tensor.dtype != torch.float32 or type(tensor) not in (Tensor, torch.nn.Parameter):
+        return False
+    return _has_kernels(tensor.device)
 
 
 @functools.cache
@@ -124,5 +130,5 @@ def _has_kernels(device: torch.device) -> bool:
         import triton
     except ImportError:
         return False
-    # The oldest that the kernels were checked with; it came with PyTorch 2.10.
+    # The oldest that the kernels were checked with; it comes with PyTorch 2.11.
     return tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 6)

@@ -8,6 +8,8 @@ that a CUDA graph can hold all of it. Derivatives of derivatives take the plain 
 
 from __future__ import annotations
 
+import bisect
+import functools
 from typing import Any
 
 import torch
@@ -20,11 +22,20 @@ from .gpu import PackedDirections, Precision, chosen_precision, launch
 from .skinning import VertexBases
 from .triton_kernels import blend_back_kernel, forward_kernel, planes_back_kernel, transforms_back_kernel
 
-# Programs that a sum over all vertices is cut into at least. It does not follow the device, so that all GPUs add in the
-# same order.
+Tile = tuple[int, int, int, int]
+
+# Programs that a sum over all vertices is cut into at least: several for each multiprocessor of a large GPU, and as
+# many on a small one, so that both add in the same order.
 PROGRAMS = 512
 # Rows of directions, and vertices, that a program takes at a time.
 STEP = 32
+# Bodies, vertices (of BACK, directions), warps and pipeline stages of a tile; for up to 16, 32 and 64 bodies, and more.
+# A tile is small where a few bodies must fill the device, else as large as registers allow without spilling in the
+# loops that most time is spent in. The last is for matrix instructions of groups of warps, and for up to 32 joints.
+FORWARD = ((16, 32, 4, 3), (32, 64, 8, 2), (64, 64, 8, 2), (128, 64, 8, 2))
+PLANES = ((16, 32, 4, 2), (32, 64, 8, 2), (64, 64, 8, 2), (128, 64, 8, 2))
+TRANSFORMS = ((16, 32, 4, 2), (32, 32, 8, 2), (64, 16, 8, 2), (128, 32, 8, 2))
+BACK = ((16, 64, 4, 3), (32, 128, 8, 3), (64, 128, 8, 3), (128, 128, 8, 3))
 
 
 def triton_skinning(
@@ -99,7 +110,7 @@ def _forward(
     strides = [template.stride(0) if template.dim() == 2 else 0]
     strides += [0 if value is None else value.stride(0) for value in (shape, pose, weights)]
     align = _alignment(count, *strides)
-    size_b, size_v, warps, stages = _forward_tile(bodies)
+    size_b, size_v, warps, stages = _tile(FORWARD, transforms, precision, joints)
     grid = (triton.cdiv(bodies, size_b), triton.cdiv(count, size_v))
     launch(
         forward_kernel, grid,
@@ -147,7 +158,7 @@ def _planes_back(precision: Precision, upstream: Tensor, transforms: Tensor, wei
     bodies, (joints, count) = len(transforms), weights.shape
     pulled = transforms.new_empty(bodies, 3 * count)
     align = _alignment(count, weights.stride(0))
-    size_b, size_v, warps, stages = _planes_tile(bodies)
+    size_b, size_v, warps, stages = _tile(PLANES, transforms, precision, joints)
     grid = (triton.cdiv(bodies, size_b), triton.cdiv(count, size_v))
     launch(
         planes_back_kernel, grid,
@@ -162,7 +173,7 @@ def _planes_back(precision: Precision, upstream: Tensor, transforms: Tensor, wei
 def _transforms_back(precision: Precision, upstream: Tensor, corrected: Tensor, weights: Tensor) -> Tensor:
     bodies, (joints, count) = len(corrected), weights.shape
     align = _alignment(count, weights.stride(0))
-    size_b, size_v, warps, stages = _transforms_tile(bodies)
+    size_b, size_v, warps, stages = _tile(TRANSFORMS, corrected, precision, joints)
     body_tiles = triton.cdiv(bodies, size_b)
     tiles, stretches = _stretches(triton.cdiv(count, size_v), 3 * body_tiles)
     partial = corrected.new_empty(stretches, bodies, 12, joints)
@@ -186,7 +197,8 @@ def _blend_back(
     extra, directions = _rows(extra), _rows(directions)
     extra_stride = 0 if extra is None else extra.stride(0)
     align = _alignment(count, directions.stride(0), extra_stride)
-    size_b, size_k, warps, stages = _blend_back_tile(bodies, rows)
+    size_b, size_k, warps, stages = _tile(BACK, pulled, precision)
+    size_k = min(size_k, _padded(rows))
     tiles_b, tiles_k = triton.cdiv(bodies, size_b), triton.cdiv(rows, size_k)
     steps, stretches = _stretches(triton.cdiv(count, STEP), tiles_b * tiles_k)
     partial = pulled.new_empty(stretches, bodies, rows)
@@ -201,25 +213,22 @@ def _blend_back(
     return partial.squeeze(0) if stretches == 1 else partial.sum(0)
 
 
-# Bodies and vertices (or rows of directions) of a tile, warps and pipeline stages, by the batch. As large as fits the
-# registers of compute capability 9.0 without spilling in the inner loops, and small where a few bodies must still fill
-# the device.
-def _forward_tile(bodies: int) -> tuple[int, int, int, int]:
-    return (16, 32, 4, 3) if bodies <= 16 else (32, 64, 8, 2) if bodies <= 32 else (64, 64, 8, 2)
+def _tile(table: tuple[Tile, ...], like: Tensor, precision: Precision, joints: int = 0) -> Tile:
+    place = bisect.bisect_left((16, 32, 64), len(like))
+    grouped, roomy = _about(like.device)
+    if precision == "ieee" or joints > 32 or not grouped:
+        place = min(place, 2)
+    bodies, others, warps, stages = table[place]
+    return bodies, others, warps, stages if roomy else 1
 
 
-def _planes_tile(bodies: int) -> tuple[int, int, int, int]:
-    return (16, 32, 4, 2) if bodies <= 16 else (32, 64, 8, 2) if bodies <= 32 else (64, 64, 8, 2)
-
-
-def _transforms_tile(bodies: int) -> tuple[int, int, int, int]:
-    return (16, 32, 4, 2) if bodies <= 16 else (64, 32, 8, 2)
-
-
-def _blend_back_tile(bodies: int, rows: int) -> tuple[int, int, int, int]:
-    if rows <= 16:
-        return (16, 16, 4, 3) if bodies <= 16 else (64, 16, 4, 3)
-    return (16, 64, 4, 3) if bodies <= 16 else (64, 128, 8, 3)
+@functools.cache
+def _about(device: torch.device) -> tuple[bool, bool]:
+    """Return whether it multiplies by groups of warps, and whether it has room to load tiles ahead."""
+    if device.type != "cuda":
+        return True, True
+    properties = torch.cuda.get_device_properties(device)
+    return properties.major in (9, 10), properties.shared_memory_per_block_optin >= 160 * 1024
 
 
 def _stretches(tiles: int, others: int) -> tuple[int, int]:
@@ -233,8 +242,9 @@ def _alignment(*sizes: int) -> int:
     return 4 if not any(size % 4 for size in sizes) else 2 if not any(size % 2 for size in sizes) else 1
 
 
-def _padded(joints: int) -> int:
-    return max(16, triton.next_power_of_2(joints))
+def _padded(count: int) -> int:
+    """Return the least width of a tile's side that holds so many."""
+    return max(16, triton.next_power_of_2(count))
 
 
 def _rows(values: Any) -> Any:

@@ -25,7 +25,8 @@ GENERATOR = torch.Generator().manual_seed(0)
 SIZES = {
     "one body": (1, 70),
     "no body": (0, 70),
-    "two tiles of bodies": (65, 33),
+    "two tiles of bodies": (129, 33),
+    "one tile of many bodies": (65, 20),
     "two tiles of few bodies": (17, 97),
     "an odd number of vertices": (3, 131),
     "a multiple of the tile": (2, 64),
@@ -246,3 +247,41 @@ def run(model, arguments, device, dtype):
     with torch.no_grad():
         torch.testing.assert_close(model(**leaves).vertices, out.vertices, rtol=0, atol=1e-6)
     return out.vertices.detach().cpu().double(), [slope.cpu().double() for slope in slopes]
+
+
+CALLS = {
+    "one shape for all poses": lambda given: {n: v[:1] if n == "betas" else v for n, v in given.items()},
+    "one pose for all shapes": lambda given: {n: v if n in ("betas", "transl") else v[0] for n, v in given.items()},
+    "two dimensions": lambda given: {n: v[:4].unflatten(0, (2, 2)) for n, v in given.items()},
+    "one body": lambda given: {n: v[0] for n, v in given.items()},
+    "no body": lambda given: {n: v[:0] for n, v in given.items()},
+    "fewer betas": lambda given: given | {"betas": given["betas"][:, :4]},
+    "the root alone": lambda given: {"global_orient": given["global_orient"]},
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_model_takes_the_kernels_with_any_batch(call, monkeypatch):
+    data = MODELS["smpl"]()
+    arguments = CALLS[call](random_arguments(data, 5))
+    monkeypatch.setattr(passes, "runs_on_gpu_kernels", lambda tensor: tensor.dtype == torch.float32)
+    expected, slopes = run(BodyModel(data, dtype=torch.float64), arguments, "cpu", torch.float64)
+    found, found_slopes = run(BodyModel(data, device=DEVICE), arguments, DEVICE, torch.float32)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    for mine, theirs in zip(found_slopes, slopes, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5 * theirs.abs().max().item() if theirs.numel() else 0)
+
+
+def test_rotation_matrices_are_skinned_by_the_kernel(monkeypatch):
+    data = MODELS["smpl"]()
+    pose = torch.linalg.qr(draw(3, 23, 3, 3))[0]
+    pose = pose * torch.linalg.det(pose)[..., None, None]
+    monkeypatch.setattr(passes, "runs_on_gpu_kernels", lambda tensor: tensor.dtype == torch.float32)
+    results = []
+    for device, dtype in ((DEVICE, torch.float32), ("cpu", torch.float64)):
+        leaf = pose.to(device, dtype).requires_grad_()
+        vertices = BodyModel(data, dtype=dtype, device=device)(body_pose=leaf, rotation="matrix").vertices
+        slope = torch.autograd.grad(vertices.square().sum(), leaf)[0]
+        results.append((vertices.detach().cpu().double(), slope.cpu().double()))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=1e-5 * results[1][1].abs().max().item())
