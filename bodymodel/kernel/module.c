@@ -56,7 +56,7 @@ static void tree_free(Tree *t)
 static void points_free(Points *p)
 {
     if (!p) return;
-    void *owned[] = {p->mean, p->rows, p->shape_rows, p->scales, p->digits, p->first, p->joint, p->weight, p->used_first, p->used, p->lanes};
+    void *owned[] = {p->mean, p->rows, p->shape_rows, p->scales, p->digits, p->first, p->joint, p->weight};
     for (size_t n = 0; n < sizeof owned / sizeof *owned; n++) free(owned[n]);
     free(p);
 }
@@ -128,15 +128,11 @@ static float pack_digits(int16_t *to, const float row[ROW])
 static int pack_weights(Points *p, const float *weights)
 {
     int failed = 0;
-    ptrdiff_t entries = 0, used = 0;
+    ptrdiff_t entries = 0;
     for (ptrdiff_t n = 0; n < p->count * p->joints; n++) entries += weights[n] != 0;
-    size_t slots = (size_t)(p->tiles * TILE);
-    p->first = lines(sizeof(int32_t) * (slots + 1), &failed);
+    p->first = lines(sizeof(int32_t) * (size_t)(p->tiles * TILE + 1), &failed);
     p->joint = lines(sizeof(int32_t) * (size_t)entries, &failed);
     p->weight = lines(sizeof(float) * (size_t)entries, &failed);
-    p->used_first = lines(sizeof(int32_t) * (size_t)(p->tiles + 1), &failed);
-    p->used = lines(sizeof(int32_t) * (size_t)(entries), &failed);
-    p->lanes = NULL;
     if (failed) return -1;
     entries = 0;
     for (ptrdiff_t v = 0; v < p->tiles * TILE; v++) {
@@ -146,25 +142,6 @@ static int pack_weights(Points *p, const float *weights)
                 p->weight[entries++] = weights[j * p->count + v];
             }
         p->first[v + 1] = (int32_t)entries;
-    }
-    for (int write = 0; write < 2; write++) {
-        used = 0;
-        for (ptrdiff_t tile = 0; tile < p->tiles; tile++) {
-            ptrdiff_t end = p->count < (tile + 1) * TILE ? p->count : (tile + 1) * TILE;
-            for (int j = 0; j < p->joints; j++) {
-                int any = 0;
-                for (ptrdiff_t v = tile * TILE; v < end; v++) any |= weights[j * p->count + v] != 0;
-                if (!any) continue;
-                if (write) {
-                    p->used[used] = j;
-                    memcpy(p->lanes + used * TILE, weights + j * p->count + tile * TILE, sizeof(float) * (size_t)(end - tile * TILE));
-                }
-                used++;
-            }
-            p->used_first[tile + 1] = (int32_t)used;
-        }
-        if (!write) p->lanes = lines(sizeof(float) * TILE * (size_t)used, &failed);
-        if (failed) return -1;
     }
     return 0;
 }
@@ -236,7 +213,7 @@ static PyObject *points_bytes(PyObject *self, PyObject *capsule)
     size_t rows = p->digits ? (size_t)p->shapes * ROW * 4 + (size_t)p->features * ((ROW + TILE) * 2 + 4)
                             : (size_t)(p->shapes + p->features) * ROW * 4;
     size_t each = (size_t)p->tiles * (rows + ROW * 4 + TILE * 4);
-    return PyLong_FromSize_t(each + 8 * (size_t)p->first[p->tiles * TILE] + (TILE * 4 + 4) * (size_t)p->used_first[p->tiles]);
+    return PyLong_FromSize_t(each + 8 * (size_t)p->first[p->tiles * TILE]);
 }
 
 /* Keypoints as means of points and joints: the weights that are not zero, row by row. */
