@@ -38,7 +38,7 @@ class _Reading(NamedTuple):
         batch: of the call.
         bodies: how many there are.
         slots: for each place the address, the step from body to body, and how many numbers; zeros for none.
-        given: the arguments, contiguous, by place; only of a call that wants gradients, or that `read` did not read.
+        given: the arguments, contiguous, by place; where gradients are disabled, only what had to be made so.
         wanted: whether any wants a gradient.
     """
 
@@ -178,8 +178,13 @@ class CompiledPasses:
 
     def _read(self, kernel: Any, arguments: Mapping[str, Any]) -> _Reading | None:
         """Check the arguments and take their addresses; None where anything is out of the ordinary."""
-        read = kernel.read(self._slots, arguments, self._transl + 1, torch.is_grad_enabled())
-        return _Reading(*read) if read is not None else self._read_with_care(arguments)
+        read = kernel.read(self._slots, arguments, self._transl + 1)
+        if read is None:
+            return self._read_with_care(arguments)
+        if not torch.is_grad_enabled():
+            return _Reading(*read)
+        values = {self._slots[name][0]: value for name, value in arguments.items() if value is not None}
+        return _Reading(*read, values, any(value.requires_grad for value in values.values()))
 
     def _read_with_care(self, arguments: Mapping[str, Any]) -> _Reading | None:
         """Read arguments that want gradients, broadcast, are not contiguous, or in half precision; else return None."""

@@ -468,8 +468,8 @@ static int read_tensor(PyObject *value, PyObject *slot, int grad, Slot *slots, P
     return 1;
 }
 
-/* Read the arguments of a call where all are what they mostly are: contiguous float32 tensors of one batch that want no
- * gradient. Takes a dict of slots by name and the arguments. Returns the batch, or NULL without an error set for anything
+/* Read the arguments of a call where all are what they mostly are: contiguous float32 tensors of one batch, and with `grad`
+ * such that want no gradient. Takes a dict of slots by name and the arguments. Returns the batch, or NULL without an error set for anything
  * else, wrong arguments included. */
 static PyObject *read_tensors(PyObject *by_name, PyObject *arguments, int grad, Slot *slots, Py_ssize_t *bodies)
 {
@@ -489,15 +489,15 @@ static PyObject *read_tensors(PyObject *by_name, PyObject *arguments, int grad, 
     return batch;
 }
 
-/* Takes slots by name, arguments, the number of places, whether gradients are enabled; returns (batch, bodies, slots) as
- * the calls above take them, or None. */
+/* Takes slots by name, arguments, and the number of places; returns (batch, bodies, slots) as the calls above take them,
+ * or None. Whether gradients are wanted is not looked at. */
 static PyObject *call_read(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     (void)self;
     Slot slots[MOST_SLOTS];
-    Py_ssize_t bodies, places = count == 4 ? PyLong_AsSsize_t(args[2]) : -1;
-    if (places < 0 || places > MOST_SLOTS) return PyErr_Format(PyExc_ValueError, "read: expected 4 arguments");
-    PyObject *batch = read_tensors(args[0], args[1], args[3] == Py_True, slots, &bodies), *list;
+    Py_ssize_t bodies, places = count == 3 ? PyLong_AsSsize_t(args[2]) : -1;
+    if (places < 0 || places > MOST_SLOTS) return PyErr_Format(PyExc_ValueError, "read: expected slots, arguments and the number of places");
+    PyObject *batch = read_tensors(args[0], args[1], 0, slots, &bodies), *list;
     if (!batch) Py_RETURN_NONE;
     if (!(list = PyList_New(3 * places))) return NULL;
     for (Py_ssize_t n = 0; n < places; n++) {

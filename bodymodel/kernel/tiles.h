@@ -215,13 +215,19 @@ INLINE vf pull_of(const Plan *plan, ptrdiff_t tile, ptrdiff_t body, int c, int s
     return load(pull);
 }
 
-/* Add to (count) rows of `to` the products of the rows of D with p, `block` rows at a time in registers. */
+/* Hide from the compiler where a pointer comes from. It would keep one for each of many rows that lie at fixed distances
+ * from one, and load them from memory again and again. */
+#define OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
+/* Add to rows of `to` the products of the rows of D with p, `block` rows at a time in registers. */
 #define WIDE_BLOCK(block)                                                                                              \
     for (; k + block <= plan->rows; k += block) {                                                                      \
         vf sum[block] = {{0}};                                                                                         \
-        for (int i = 0; i < ROW; i++) {                                                                                \
+        const float *from = rows + k * ROW;                                                                            \
+        for (int i = 0; i < ROW; i++, from++) {                                                                        \
+            OPAQUE(from);                                                                                              \
             UNROLL(24)                                                                                                 \
-            for (int q = 0; q < block; q++) sum[q] += p[i] * rows[(k + q) * ROW + i];                                  \
+            for (int q = 0; q < block; q++) sum[q] += p[i] * from[q * ROW];                                            \
         }                                                                                                              \
         UNROLL(24)                                                                                                     \
         for (int q = 0; q < block; q++) store(to + (k + q) * W, load(to + (k + q) * W) + sum[q]);                      \
