@@ -2,8 +2,8 @@
 
 It takes eager calls in float32 on the CPU with axis-angle rotations. What else there is (other types, rotations and
 devices, compilers and function transforms, wrong arguments) is left to the plain reading and the passes of PyTorch, and
-so are derivatives of derivatives. The kernel is called directly, not as a registered operator: `torch.library.custom_op`
-takes as long again as all of one body's joints.
+so are derivatives of derivatives. The kernel is called directly, not as a registered operator: on its way there
+`torch.library.custom_op` takes as long as all that one body's joints take here.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class CompiledPasses:
 
     def _read(self, kernel: Any, arguments: Mapping[str, Any]) -> Reading | None:
         """Check the arguments and take their addresses; None where anything is out of the ordinary."""
-        read = kernel.read(self._slots, arguments, self._transl + 1)
+        read: tuple[Any, Any, Any] | None = kernel.read(self._slots, arguments, self._transl + 1)
         if read is None:
             return self._read_with_care(arguments)
         if not torch.is_grad_enabled():
