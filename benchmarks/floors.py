@@ -48,5 +48,40 @@ FLOORS: dict[str, Floor] = {
     "SMPL memory fwd+bwd B=1024": Floor(4, 5, 4),
 }
 
+# With the compiled kernel: of these rows more, of the others the same. Read two thirds of the directions at batch 1.
+FEWER_BYTES = "one pass over 12 MB of packed directions takes 0.4 ms at 29 GB/s, of smplx's 1.8 ms"
+COMPILED: dict[str, Floor] = FLOORS | {
+    "SMPL vertices fwd B=1": Floor(6, 7.5, 2.5, FEWER_BYTES),
+    "SMPL vertices fwd B=32": Floor(4, 5, 4),
+    "SMPL vertices fwd B=256": Floor(6, 9, 6),
+    "SMPL vertices fwd+bwd B=1": Floor(6, 7.5, 2.5, FEWER_BYTES + ", and backward takes a second one"),
+    "SMPL vertices fwd+bwd B=32": Floor(4, 5, 4),
+    "SMPL vertices fwd+bwd B=256": Floor(5.5, 7, 5.5),
+    "SMPL joints fwd B=1": Floor(
+        250, 400, 170, "a call of PyTorch's own costs a microsecond, of the 8 that this takes"
+    ),
+    "SMPL joints fwd B=8": Floor(250, 550, 250),
+    "SMPL joints fwd B=32": Floor(250, 600, 250),
+    "SMPL joints fwd B=256": Floor(250, 1000, 250),
+    "SMPL joints fwd+bwd B=1": Floor(60, 120, 45),
+    "SMPL joints fwd+bwd B=32": Floor(250, 600, 200),
+    "SMPL joints fwd+bwd B=256": Floor(500, 1200, 400),
+    "SMPL keypoints fwd B=1": Floor(110, 130, 90),
+    "SMPL keypoints fwd B=256": Floor(110, 200, 110),
+    "SMPL keypoints fwd+bwd B=256": Floor(94, 190, 90),
+    "SMPL points fwd B=1": Floor(50, 90, 35),
+    "SMPL points fwd B=256": Floor(50, 95, 50),
+    "SMPL points fwd+bwd B=256": Floor(50, 85, 45),
+    "SMPL 300 Adam steps B=10": Floor(25, 35, 18),
+    "SMPL memory fwd B=1024": Floor(10, 12, 10),
+    "SMPL memory fwd+bwd B=1024": Floor(10, 14, 10),
+}
+
+
+def floors_of(backend: str) -> dict[str, Floor]:
+    """Return the floors of `physique.bodymodel.backend()`."""
+    return FLOORS if backend == "eager" else COMPILED
+
+
 # In every row: not slower than any library but smplx, which has floors of its own.
 LEAST_TO_OTHERS = 1.0

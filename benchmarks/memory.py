@@ -12,13 +12,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+from physique.bodymodel import backend
+
 HERE = Path(__file__).parent
 
 
 def peak_bytes(library: str, family: str, passes: str, bodies: int) -> float:
     """Return by how many bytes the memory of a process rises during one call: vertices of `bodies` bodies."""
     command = [sys.executable, str(HERE / "memory.py"), library, family, passes, str(bodies)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PHYSIQUE_BACKEND": backend().removeprefix("compiled: ").split(",")[0],
+    }
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout.split()[-1])
 

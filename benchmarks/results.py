@@ -13,6 +13,7 @@ import torch
 from floors import LEAST_TO_OTHERS, Floor
 from libraries import OURS, SMPLX, versions
 from paired import Spread
+from physique.bodymodel import backend
 
 
 class Result(NamedTuple):
@@ -51,6 +52,7 @@ def describe_machine() -> dict[str, str]:
     described |= {
         "vector unit": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
+        "backend": backend(),
         "system": platform.system(),
         "python": platform.python_version(),
     }
@@ -147,8 +149,8 @@ def regressions(found: Iterable[Result], stored: Iterable[Result], tolerance: fl
     return lines
 
 
-def page(run: Run, floors: Mapping[str, Floor]) -> str:
-    """Return the run as a page."""
+def page(run: Run, floors: Mapping[str, Floor], plot: str = "speed.png") -> str:
+    """Return the run as a page; `plot` is the picture's file in docs/images."""
     machine = ", ".join(f"{name} {value}" for name, value in run.machine.items())
     used = ", ".join(f"{name} {value}" for name, value in run.versions.items())
     promises = [
@@ -162,7 +164,7 @@ def page(run: Run, floors: Mapping[str, Floor]) -> str:
             "",
             "Written by `make bench-record`; how it is measured, and how to read it: [README](README.md).",
             "",
-            "![How many times as fast as smplx](../docs/images/speed.png)",
+            f"![How many times as fast as smplx](../docs/images/{plot})",
             "",
             f"Machine: {machine}.",
             "",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from calls import check_joint_jacobians, check_passes, joint_jacobians, passes
 from fits import Fit
-from floors import FLOORS
+from floors import floors_of
 from libraries import (
     NUM_POINTS,
     OURS,
@@ -26,6 +26,7 @@ from libraries import (
 )
 from memory import peak_bytes
 from paired import Clock, Paired, Spread, measure
+from physique.bodymodel import backend
 from results import Result
 
 TITLES = {"smpl": "SMPL", "smplx": "SMPL-X"}
@@ -91,7 +92,8 @@ class Workbench:
 def all_rows(bench: Workbench) -> Iterator[Row]:
     """Return the rows; with `quick` only those that something is asked of."""
     rows = (*_passes_rows(bench), *_fit_rows(bench), *_memory_rows(bench), *_gpu_rows(bench))
-    return (row for row in rows if not bench.quick or row.name in FLOORS)
+    floors = floors_of(backend())
+    return (row for row in rows if not bench.quick or row.name in floors)
 
 
 def _passes_rows(bench: Workbench) -> Iterator[Row]:

@@ -11,52 +11,76 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from floors import FLOORS
+from floors import Floor, floors_of
 from libraries import installed
+from physique.bodymodel import backend, use_backend
 from results import Result, Run, broken_promises, describe_machine, load, new_run, page, regressions, save, table
 from rows import Row, Workbench, all_rows
 
 HERE = Path(__file__).parent
-RESULTS, PAGE, PLOT = HERE / "results.json", HERE / "RESULTS.md", HERE.parent / "docs" / "images" / "speed.png"
 TOLERANCE = 0.25
+
+
+class Kept(NamedTuple):
+    """Where the run of a backend is kept: its numbers, its page, its plot."""
+
+    results: Path
+    page: Path
+    plot: Path
+
+
+def kept_of(backend: str) -> Kept:
+    """Return where a run on `physique.bodymodel.backend()` is kept."""
+    kind = "" if backend == "eager" else "_compiled"
+    plot = HERE.parent / "docs" / "images" / f"speed{kind}.png"
+    return Kept(HERE / f"results{kind}.json", HERE / f"RESULTS{kind.upper()}.md", plot)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; return 1 when a promise is not kept or a row has fallen, 2 when there is nothing to compare with."""
     options = _parser().parse_args(arguments)
+    torch.set_num_threads(1)
+    if options.backend is None:
+        return _compare(options)
+    with use_backend(options.backend):
+        return _compare(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    kept, floors = kept_of(backend()), floors_of(backend())
     if options.plot:
-        return _draw(RESULTS)
+        return _draw(kept)
     stored = None
     if options.check:
-        if not RESULTS.exists():
-            print(f"results: expected {RESULTS.name} of an earlier run; make it with --record", file=sys.stderr)
+        if not kept.results.exists():
+            print(f"results: expected {kept.results.name} of an earlier run; make it with --record", file=sys.stderr)
             return 2
-        stored = load(RESULTS)
-    torch.set_num_threads(1)
+        stored = load(kept.results)
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(installed(), Path(folder), quick=options.quick)
         rows = [row for row in all_rows(bench) if re.search(options.rows, row.name)]
         results = _measure(rows)
-        wrong = broken_promises(results, FLOORS)
+        wrong = broken_promises(results, floors)
         if stored is not None:
             wrong += regressions(results, stored.results, options.tolerance)
         if wrong:
             # A neighbour on the machine passes; what is slower stays so.
             results = _again(rows, results, wrong)
-            wrong = broken_promises(results, FLOORS)
+            wrong = broken_promises(results, floors)
             if stored is not None:
                 wrong += regressions(results, stored.results, options.tolerance)
     run = new_run(results)
-    _show(run, time.process_time() - start)
+    _show(run, floors, time.process_time() - start)
     if options.record:
-        save(run, RESULTS)
-        PAGE.write_text(page(run, FLOORS))
-        _draw(RESULTS)
+        save(run, kept.results)
+        kept.page.write_text(page(run, floors, kept.plot.name))
+        _draw(kept)
     if stored is not None and stored.machine["processor"] != describe_machine()["processor"]:
         print(f"note: the stored run is of another processor, {stored.machine['processor']}", file=sys.stderr)
     print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
@@ -70,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="compare with the stored run")
     parser.add_argument("--tolerance", default=TOLERANCE, type=float, help="share of a ratio that it may lose")
     parser.add_argument("--record", action="store_true", help="store the run, its page and its plot")
+    parser.add_argument("--backend", help="eager, compiled, or an instruction set; default: what is in use")
     parser.add_argument("--plot", action="store_true", help="only draw the stored run")
     return parser
 
@@ -92,17 +117,17 @@ def _again(rows: Sequence[Row], results: Sequence[Result], wrong: Sequence[str])
     return [fresh.get(result.name, result) for result in results]
 
 
-def _show(run: Run, seconds: float) -> None:
+def _show(run: Run, floors: Mapping[str, Floor], seconds: float) -> None:
     print(", ".join(f"{name} {value}" for name, value in {**run.machine, **run.versions}.items()))
-    print(table(run.results, FLOORS))
+    print(table(run.results, floors))
     print(f"{len(run.results)} rows, {seconds:.0f} s of processor time")
 
 
-def _draw(path: Path) -> int:
+def _draw(kept: Kept) -> int:
     from plot import draw
 
-    PLOT.parent.mkdir(exist_ok=True)
-    draw(load(path), PLOT)
+    kept.plot.parent.mkdir(exist_ok=True)
+    draw(load(kept.results), kept.plot)
     return 0
 
 

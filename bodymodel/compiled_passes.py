@@ -2,51 +2,31 @@
 
 It takes eager calls in float32 on the CPU with axis-angle rotations. What else there is (other types, rotations and
 devices, compilers and function transforms, wrong arguments) is left to the plain reading and the passes of PyTorch, and
-so are derivatives of derivatives. The kernel is called directly, not as a registered operator: on the way through
-PyTorch's dispatcher, one body's joints take twice as long.
+so are derivatives of derivatives. The kernel is called directly, not as a registered operator: on its way there
+`torch.library.custom_op` takes as long as all that one body's joints take here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
-from ..geometry import checks
 from .arguments import Arguments, Signature
 from .backend import active_kernel
-from .fused_chain import gradients_with_graph
+from .compiled_call import CompiledCall, Reading, is_looked_into
 from .keypoint_bases import KeypointBases
 from .outputs import BodyOutput, RestBody, RestLater
 from .packed import Packed, pack_mixture, pack_points, pack_tree, packed_on
-from .passes import Plan, joints_pass, shape_pass, subset_pass, vertex_bases, whole_pass
+from .passes import Plan, shape_pass, vertex_bases
 from .skeleton import Skeleton
 from .skinning import VertexBases
 
 Constants = Mapping[str, Tensor]
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-
-
-class _Reading(NamedTuple):
-    """Checked arguments of one call.
-
-    Attributes:
-        batch: of the call.
-        bodies: how many there are.
-        slots: for each place the address, the step from body to body, and how many numbers; zeros for none.
-        given: the arguments, contiguous, by place; only of a call that wants gradients, or that `read` did not read.
-        wanted: whether any wants a gradient.
-    """
-
-    batch: tuple[int, ...]
-    bodies: int
-    slots: list[int]
-    given: dict[int, Tensor] = {}
-    wanted: bool = False
 
 
 class CompiledPasses:
@@ -85,7 +65,7 @@ class CompiledPasses:
         reading = None if kernel is None else self._read(kernel, arguments)
         if reading is None:
             return None
-        call = _Call(kernel, self, constants, reading, "whole", None)
+        call = CompiledCall(kernel, self, constants, reading, "whole", None)
         posed, joints, rotations = call.run()
         return BodyOutput(posed.transpose(-1, -2), joints, rotations, RestLater.by(call.shape_later(arguments)))
 
@@ -99,7 +79,7 @@ class CompiledPasses:
         if joints is not None:
             return joints
         reading = self._read_with_care(arguments)
-        return None if reading is None else _Call(kernel, self, constants, reading, "joints", None).run()[1]
+        return None if reading is None else CompiledCall(kernel, self, constants, reading, "joints", None).run()[1]
 
     def subset(
         self, constants: Constants, bases: VertexBases, arguments: Mapping[str, Any]
@@ -109,7 +89,7 @@ class CompiledPasses:
         reading = self._read(kernel, arguments) if kernel is not None and _is_one_set(bases) else None
         if reading is None:
             return None
-        posed, joints, _ = _Call(kernel, self, constants, reading, "subset", bases).run()
+        posed, joints, _ = CompiledCall(kernel, self, constants, reading, "subset", bases).run()
         return posed.transpose(-1, -2), joints
 
     def keypoints(self, constants: Constants, bases: KeypointBases, arguments: Mapping[str, Any]) -> Tensor | None:
@@ -122,7 +102,7 @@ class CompiledPasses:
         if reading is None:
             return None
         if reading.wanted or point_weights.requires_grad or point_weights.dtype != torch.float32:
-            posed, joints, _ = _Call(kernel, self, constants, reading, "subset", points).run()
+            posed, joints, _ = CompiledCall(kernel, self, constants, reading, "subset", points).run()
             with torch.autocast("cpu", enabled=False):
                 found = (posed @ point_weights.mT).mT
                 return found if joint_weights is None else found + joint_weights @ joints
@@ -136,7 +116,7 @@ class CompiledPasses:
     def _suiting(self, constants: Constants) -> Any:
         """Return the kernel where it may run this model in this call."""
         kernel = active_kernel()
-        if kernel is None or not self._fits or _is_looked_into():
+        if kernel is None or not self._fits or is_looked_into():
             return None
         source = constants["_rest_template"]
         return kernel if source.dtype is torch.float32 and source.is_cpu else None
@@ -176,12 +156,17 @@ class CompiledPasses:
         whole = torch.Size(batch)
         return Arguments(coefficients, parts, "axis_angle", given.get(self._transl), dict.fromkeys(parts, whole), whole)
 
-    def _read(self, kernel: Any, arguments: Mapping[str, Any]) -> _Reading | None:
+    def _read(self, kernel: Any, arguments: Mapping[str, Any]) -> Reading | None:
         """Check the arguments and take their addresses; None where anything is out of the ordinary."""
-        read = kernel.read(self._slots, arguments, self._transl + 1, torch.is_grad_enabled())
-        return _Reading(*read) if read is not None else self._read_with_care(arguments)
+        read: tuple[Any, Any, Any] | None = kernel.read(self._slots, arguments, self._transl + 1)
+        if read is None:
+            return self._read_with_care(arguments)
+        if not torch.is_grad_enabled():
+            return Reading(*read)
+        values = {self._slots[name][0]: value for name, value in arguments.items() if value is not None}
+        return Reading(*read, values, any(value.requires_grad for value in values.values()))
 
-    def _read_with_care(self, arguments: Mapping[str, Any]) -> _Reading | None:
+    def _read_with_care(self, arguments: Mapping[str, Any]) -> Reading | None:
         """Read arguments that want gradients, broadcast, are not contiguous, or in half precision; else return None."""
         given: dict[int, Tensor] = {}
         batches: list[torch.Size] = []
@@ -216,131 +201,7 @@ class CompiledPasses:
             if own != batch and not shared:
                 value = given[place] = value.expand(*batch, *value.shape[len(own) :]).contiguous()
             slots[3 * place : 3 * place + 3] = value.data_ptr(), 0 if shared else step, step
-        return _Reading(batch, batch.numel(), slots, given, wanted)
-
-
-class _Call:
-    """One call: runs it, backward too, and can run it again by operations that PyTorch differentiates to any order."""
-
-    def __init__(
-        self,
-        kernel: Any,
-        passes: CompiledPasses,
-        constants: Constants,
-        reading: _Reading,
-        kind: str,
-        bases: VertexBases | None,
-    ) -> None:
-        self.kernel, self.reading, self.kind, self.bases = kernel, reading, kind, bases
-        self.passes, self.constants = passes, constants
-        self.tree, self.points, self.count = passes.tree(constants), None, 0
-        if kind == "whole":
-            self.points, self.count = passes.points(constants), passes.plan.num_vertices
-        elif bases is not None:
-            self.count = bases.weights.shape[-1]
-            self.points = packed_on(bases.weights, bases[:3], lambda: pack_points(kernel, bases))
-
-    def run(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return planes (*B, 3, V), joints and rotations; what the kind does not have is empty."""
-        if not self.reading.wanted:
-            return self.forward()
-        self.constants = dict(self.constants)  # a graph outlives a move of the model
-        return _Pass.apply(self, *self.reading.given.values())
-
-    def forward(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Run without a graph."""
-        reading, joints, like = self.reading, self.passes.plan.num_joints, self.constants["_rest_template"]
-        posed = like.new_empty((*reading.batch, 3, self.count))
-        placed = like.new_empty((*reading.batch, joints, 3))
-        turned = like.new_empty((*reading.batch, joints, 3, 3)) if self.kind == "whole" else like.new_empty(0)
-        addresses = posed.data_ptr(), placed.data_ptr(), turned.data_ptr()
-        threads = torch.get_num_threads()
-        self.kernel.forward(self.tree, self.points, reading.bodies, reading.slots, threads, *addresses)
-        return posed, placed, turned
-
-    def backward(
-        self, values: tuple[Tensor, ...], upstream: tuple[Tensor | None, ...], needed: tuple[bool, ...]
-    ) -> list[Tensor | None]:
-        """Return the gradients by the values."""
-        posed, placed, turned = (None if grad is None or not grad.numel() else grad for grad in upstream)
-        steps = (0, 0, 0, 0)
-        if posed is not None:
-            posed = posed.reshape(self.reading.bodies, 3, self.count)  # a view where strides allow
-            steps = (posed.data_ptr(), *posed.stride())
-        placed = None if placed is None else placed.contiguous()
-        turned = None if turned is None else turned.contiguous()
-        gradients = [
-            value.new_empty(value.shape) if needs else None for value, needs in zip(values, needed, strict=True)
-        ]
-        slots = self.reading.slots.copy()
-        wanted = [0] * (len(slots) // 3)
-        for place, value, gradient in zip(self.reading.given, values, gradients, strict=True):
-            slots[3 * place] = value.data_ptr()
-            wanted[place] = _address(gradient)
-        call = self.tree, self.points, self.reading.bodies, slots, torch.get_num_threads()
-        self.kernel.backward(*call, steps, _address(placed), _address(turned), wanted)
-        return gradients
-
-    def plain(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return what `run` returns, of the same arguments, by operations of PyTorch."""
-        with torch.autocast("cpu", enabled=False):
-            return self._plain(values)
-
-    def _plain(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        plan, constants = self.passes.plan, self.constants
-        given = self.passes.arguments(dict(zip(self.reading.given, values, strict=True)), self.reading.batch)
-        nothing = torch.empty(0)
-        if self.kind == "whole":
-            out = whole_pass(plan, constants, given)
-            return out.vertices.transpose(-1, -2), out.joints, out.joint_rotations
-        if self.bases is None:
-            return nothing, joints_pass(plan, constants, given), nothing
-        vertices, joints = subset_pass(plan, constants, self.bases, given, given.batch)
-        return vertices.transpose(-1, -2), joints, nothing
-
-    def shape_later(self, arguments: Mapping[str, Any]) -> Callable[[], RestBody]:
-        """Return a function that makes the rest body of the arguments as they are now, whatever they are by then."""
-        names = self.passes.shape_names
-        kept = {name: arguments[name].clone() for name in names if arguments.get(name) is not None}
-        graph, passes, constants = torch.is_grad_enabled(), self.passes, dict(self.constants)
-
-        def make() -> RestBody:
-            with torch.set_grad_enabled(graph), torch.autocast("cpu", enabled=False):
-                return passes.rest(constants, kept)
-
-        return make
-
-
-class _Pass(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, call: _Call, *values: Tensor) -> tuple[Tensor, ...]:
-        ctx.call = call
-        ctx.save_for_backward(*values)
-        ctx.set_materialize_grads(False)
-        return call.forward()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
-        call, values, needed = ctx.call, ctx.saved_tensors, ctx.needs_input_grad[1:]
-        if not torch.is_grad_enabled() and not _is_looked_into() and all(map(_has_memory, upstream)):
-            return None, *call.backward(values, upstream, needed)
-        with torch.enable_grad():
-            outputs = call.plain(values)
-            wanted = [value for value, needs in zip(values, needed, strict=True) if needs]
-            found = iter(gradients_with_graph(outputs, upstream, wanted))
-        return None, *(next(found) if needs else None for needs in needed)
-
-
-def _is_looked_into() -> bool:
-    """Return whether something wants to see the operations, or the values checked."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-        or checks._checking_values
-    )
+        return Reading(batch, batch.numel(), slots, given, wanted)
 
 
 def _is_one_set(bases: VertexBases) -> bool:
@@ -353,18 +214,6 @@ def _is_one_set(bases: VertexBases) -> bool:
         and weights.dtype is torch.float32
         and not (template.requires_grad or shape.requires_grad or pose.requires_grad or weights.requires_grad)
     )
-
-
-def _address(value: Tensor | None) -> int:
-    return 0 if value is None else value.data_ptr()
-
-
-def _has_memory(value: Tensor | None) -> bool:
-    """Return whether this is no batch of gradients (`is_grads_batched`), which has no numbers of its own."""
-    try:
-        return value is None or value.data_ptr() >= 0
-    except RuntimeError:
-        return False
 
 
 def _scale_coefficients(value: Tensor, joints: int, count: int) -> Tensor:

@@ -70,9 +70,8 @@ def pack_tree(
 
 def pack_points(kernel: Any, bases: VertexBases) -> Any:
     """Return the points of `bases`, which have no batch; the pose directions of many in 21 bits, of few in 32."""
-    assert bases.shape_directions is not None
-    bases = bases._replace(pose_directions=bases.pose_directions.narrow(-1, 0, bases.template.shape[-1]))
-    template, shape, pose, weights = (value.detach().contiguous().numpy() for value in bases)
+    template, shape, pose, weights = [value.detach().contiguous().numpy() for value in bases if value is not None]
+    pose = np.ascontiguousarray(pose[:, : len(template)])  # rows may go on with zeros
     sizes = len(shape), len(pose), len(weights)
     return kernel.make_points(template, shape, pose, weights, *sizes, len(template) >= 3 * MANY)
 

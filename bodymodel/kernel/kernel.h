@@ -36,9 +36,6 @@ typedef struct {
     int32_t *first;      /* (16 tiles + 1) where the weights of each point begin */
     int32_t *joint;
     float *weight;
-    int32_t *used_first; /* (tiles + 1) where the joints of each tile begin */
-    int32_t *used;
-    float *lanes;        /* (used, TILE) the weights of each in a tile */
 } Points;
 
 /* An argument: body b's numbers are at data + b * stride; data is NULL where it is left out. */

@@ -56,7 +56,7 @@ static void tree_free(Tree *t)
 static void points_free(Points *p)
 {
     if (!p) return;
-    void *owned[] = {p->mean, p->rows, p->shape_rows, p->scales, p->digits, p->first, p->joint, p->weight, p->used_first, p->used, p->lanes};
+    void *owned[] = {p->mean, p->rows, p->shape_rows, p->scales, p->digits, p->first, p->joint, p->weight};
     for (size_t n = 0; n < sizeof owned / sizeof *owned; n++) free(owned[n]);
     free(p);
 }
@@ -128,15 +128,11 @@ static float pack_digits(int16_t *to, const float row[ROW])
 static int pack_weights(Points *p, const float *weights)
 {
     int failed = 0;
-    ptrdiff_t entries = 0, used = 0;
+    ptrdiff_t entries = 0;
     for (ptrdiff_t n = 0; n < p->count * p->joints; n++) entries += weights[n] != 0;
-    size_t slots = (size_t)(p->tiles * TILE);
-    p->first = lines(sizeof(int32_t) * (slots + 1), &failed);
+    p->first = lines(sizeof(int32_t) * (size_t)(p->tiles * TILE + 1), &failed);
     p->joint = lines(sizeof(int32_t) * (size_t)entries, &failed);
     p->weight = lines(sizeof(float) * (size_t)entries, &failed);
-    p->used_first = lines(sizeof(int32_t) * (size_t)(p->tiles + 1), &failed);
-    p->used = lines(sizeof(int32_t) * (size_t)(entries), &failed);
-    p->lanes = NULL;
     if (failed) return -1;
     entries = 0;
     for (ptrdiff_t v = 0; v < p->tiles * TILE; v++) {
@@ -146,25 +142,6 @@ static int pack_weights(Points *p, const float *weights)
                 p->weight[entries++] = weights[j * p->count + v];
             }
         p->first[v + 1] = (int32_t)entries;
-    }
-    for (int write = 0; write < 2; write++) {
-        used = 0;
-        for (ptrdiff_t tile = 0; tile < p->tiles; tile++) {
-            ptrdiff_t end = p->count < (tile + 1) * TILE ? p->count : (tile + 1) * TILE;
-            for (int j = 0; j < p->joints; j++) {
-                int any = 0;
-                for (ptrdiff_t v = tile * TILE; v < end; v++) any |= weights[j * p->count + v] != 0;
-                if (!any) continue;
-                if (write) {
-                    p->used[used] = j;
-                    memcpy(p->lanes + used * TILE, weights + j * p->count + tile * TILE, sizeof(float) * (size_t)(end - tile * TILE));
-                }
-                used++;
-            }
-            p->used_first[tile + 1] = (int32_t)used;
-        }
-        if (!write) p->lanes = lines(sizeof(float) * TILE * (size_t)used, &failed);
-        if (failed) return -1;
     }
     return 0;
 }
@@ -236,7 +213,7 @@ static PyObject *points_bytes(PyObject *self, PyObject *capsule)
     size_t rows = p->digits ? (size_t)p->shapes * ROW * 4 + (size_t)p->features * ((ROW + TILE) * 2 + 4)
                             : (size_t)(p->shapes + p->features) * ROW * 4;
     size_t each = (size_t)p->tiles * (rows + ROW * 4 + TILE * 4);
-    return PyLong_FromSize_t(each + 8 * (size_t)p->first[p->tiles * TILE] + (TILE * 4 + 4) * (size_t)p->used_first[p->tiles]);
+    return PyLong_FromSize_t(each + 8 * (size_t)p->first[p->tiles * TILE]);
 }
 
 /* Keypoints as means of points and joints: the weights that are not zero, row by row. */
@@ -491,8 +468,8 @@ static int read_tensor(PyObject *value, PyObject *slot, int grad, Slot *slots, P
     return 1;
 }
 
-/* Read the arguments of a call where all are what they mostly are: contiguous float32 tensors of one batch that want no
- * gradient. Takes a dict of slots by name and the arguments. Returns the batch, or NULL without an error set for anything
+/* Read the arguments of a call where all are what they mostly are: contiguous float32 tensors of one batch, and with `grad`
+ * such that want no gradient. Takes a dict of slots by name and the arguments. Returns the batch, or NULL without an error set for anything
  * else, wrong arguments included. */
 static PyObject *read_tensors(PyObject *by_name, PyObject *arguments, int grad, Slot *slots, Py_ssize_t *bodies)
 {
@@ -512,15 +489,15 @@ static PyObject *read_tensors(PyObject *by_name, PyObject *arguments, int grad, 
     return batch;
 }
 
-/* Takes slots by name, arguments, the number of places, whether gradients are enabled; returns (batch, bodies, slots) as
- * the calls above take them, or None. */
+/* Takes slots by name, arguments, and the number of places; returns (batch, bodies, slots) as the calls above take them,
+ * or None. Whether gradients are wanted is not looked at. */
 static PyObject *call_read(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     (void)self;
     Slot slots[MOST_SLOTS];
-    Py_ssize_t bodies, places = count == 4 ? PyLong_AsSsize_t(args[2]) : -1;
-    if (places < 0 || places > MOST_SLOTS) return PyErr_Format(PyExc_ValueError, "read: expected 4 arguments");
-    PyObject *batch = read_tensors(args[0], args[1], args[3] == Py_True, slots, &bodies), *list;
+    Py_ssize_t bodies, places = count == 3 ? PyLong_AsSsize_t(args[2]) : -1;
+    if (places < 0 || places > MOST_SLOTS) return PyErr_Format(PyExc_ValueError, "read: expected slots, arguments and the number of places");
+    PyObject *batch = read_tensors(args[0], args[1], 0, slots, &bodies), *list;
     if (!batch) Py_RETURN_NONE;
     if (!(list = PyList_New(3 * places))) return NULL;
     for (Py_ssize_t n = 0; n < places; n++) {

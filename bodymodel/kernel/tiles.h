@@ -70,12 +70,19 @@ INLINE void transpose(vf rows[W])
 /* Return the sums across each of W vectors, in their order: pairs of lanes add up until one of each is left. */
 INLINE vf sums_across(vf rows[W])
 {
-    UNROLL(4)
-    for (int size = W / 2; size; size /= 2) {
-        UNROLL(8)
-        for (int i = 0; i < size; i++)
-            rows[i] = SHUFFLE(rows[2 * i], rows[2 * i + 1], EVEN) + SHUFFLE(rows[2 * i], rows[2 * i + 1], ODD);
-    }
+#define ADD_PAIRS(size)                                                                                                \
+    UNROLL(8)                                                                                                          \
+    for (int i = 0; i < size; i++)                                                                                     \
+        rows[i] = SHUFFLE(rows[2 * i], rows[2 * i + 1], EVEN) + SHUFFLE(rows[2 * i], rows[2 * i + 1], ODD);
+#if W >= 16
+    ADD_PAIRS(8)
+#endif
+#if W >= 8
+    ADD_PAIRS(4)
+#endif
+    ADD_PAIRS(2)
+    ADD_PAIRS(1)
+#undef ADD_PAIRS
     return rows[0];
 }
 
@@ -200,18 +207,27 @@ INLINE vf pull_of(const Plan *plan, ptrdiff_t tile, ptrdiff_t body, int c, int s
     const float *from = call->posed_grad + body * call->posed_stride[0] + c * call->posed_stride[1];
     ptrdiff_t first = tile * TILE + s, left = plan->points->count - first, step = call->posed_stride[2];
     if (left >= W && step == 1) return load(from + first);
-    vf pull = {0};
-    for (int i = 0; i < W && i < left; i++) pull[i] = from[(first + i) * step];
-    return pull;
+    float pull[W] = {0};
+    if (left >= W)
+        for (int i = 0; i < W; i++) pull[i] = from[(first + i) * step];
+    else
+        for (int i = 0; i < left; i++) pull[i] = from[(first + i) * step];
+    return load(pull);
 }
 
-/* Add to (count) rows of `to` the products of the rows of D with p, `block` rows at a time in registers. */
+/* Hide from the compiler where a pointer comes from. It would keep one for each of many rows that lie at fixed distances
+ * from one, and load them from memory again and again. */
+#define OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
+/* Add to rows of `to` the products of the rows of D with p, `block` rows at a time in registers. */
 #define WIDE_BLOCK(block)                                                                                              \
     for (; k + block <= plan->rows; k += block) {                                                                      \
         vf sum[block] = {{0}};                                                                                         \
-        for (int i = 0; i < ROW; i++) {                                                                                \
+        const float *from = rows + k * ROW;                                                                            \
+        for (int i = 0; i < ROW; i++, from++) {                                                                        \
+            OPAQUE(from);                                                                                              \
             UNROLL(24)                                                                                                 \
-            for (int q = 0; q < block; q++) sum[q] += p[i] * rows[(k + q) * ROW + i];                                  \
+            for (int q = 0; q < block; q++) sum[q] += p[i] * from[q * ROW];                                            \
         }                                                                                                              \
         UNROLL(24)                                                                                                     \
         for (int q = 0; q < block; q++) store(to + (k + q) * W, load(to + (k + q) * W) + sum[q]);                      \
@@ -309,11 +325,14 @@ INLINE void narrow_blend(const Plan *plan, const float *rows, const float *mean,
         }
     }
     for (; k < plan->rows; k++) {
+        vf row[3];
         UNROLL(3)
-        for (int c = 0; c < 3; c++) {
-            vf row = load(rows + k * ROW + TILE * c + s);
-            UNROLL(8)
-            for (int b = 0; b < count; b++) sum[b][c] += drive[b * plan->width + k] * row;
+        for (int c = 0; c < 3; c++) row[c] = load(rows + k * ROW + TILE * c + s);
+        UNROLL(8)
+        for (int b = 0; b < count; b++) {
+            float coefficient = drive[b * plan->width + k];
+            UNROLL(3)
+            for (int c = 0; c < 3; c++) sum[b][c] += coefficient * row[c];
         }
     }
     UNROLL(8)
@@ -323,7 +342,25 @@ INLINE void narrow_blend(const Plan *plan, const float *rows, const float *mean,
     }
 }
 
-INLINE void narrow_forward_of(const Plan *plan, const float *rows, ptrdiff_t tile, ptrdiff_t body, const int count)
+/* Blend the transforms of W points from s on: each number of a transform across the vector, in the first 12 of `turn`.
+ * A point's transform is a row of its own until they are transposed, so that it takes only the joints that it hangs on. */
+INLINE void narrow_turns(const Points *points, ptrdiff_t tile, int s, const float *transforms, vf turn[TILE])
+{
+    for (int i = 0; i < W; i++) {
+        vf row[TILE / W] = {{0}};
+        for (int n = points->first[tile * TILE + s + i]; n < points->first[tile * TILE + s + i + 1]; n++) {
+            UNROLL(4)
+            for (int q = 0; q < TILE / W; q++)
+                row[q] += points->weight[n] * load(transforms + 12 * (ptrdiff_t)points->joint[n] + q * W);
+        }
+        UNROLL(4)
+        for (int q = 0; q < TILE / W; q++) turn[q * W + i] = row[q];
+    }
+    UNROLL(4)
+    for (int q = 0; q < TILE / W; q++) transpose(turn + q * W);
+}
+
+INLINE void narrow_forward_of(const Plan *plan, float *rows, ptrdiff_t tile, ptrdiff_t body, const int count)
 {
     const Points *points = plan->points;
     ptrdiff_t left = points->count - tile * TILE;
@@ -333,14 +370,9 @@ INLINE void narrow_forward_of(const Plan *plan, const float *rows, ptrdiff_t til
         if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0], NULL);
         else narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
         for (int b = 0; b < count; b++, drive += plan->width) {
-            const float *shift = drive + plan->rows, *transforms = shift + 3;
-            vf turn[12] = {{0}};
-            for (int n = points->used_first[tile]; n < points->used_first[tile + 1]; n++) {
-                const float *transform = transforms + 12 * (ptrdiff_t)points->used[n];
-                vf weight = load(points->lanes + (ptrdiff_t)n * TILE + s);
-                UNROLL(12)
-                for (int e = 0; e < 12; e++) turn[e] += transform[e] * weight;
-            }
+            const float *shift = drive + plan->rows;
+            vf turn[TILE];
+            narrow_turns(points, tile, s, shift + 3, turn);
             for (int r = 0; r < 3; r++) {
                 vf out = turn[4 * r] * v[b][0] + turn[4 * r + 1] * v[b][1] + turn[4 * r + 2] * v[b][2] + turn[4 * r + 3]
                     + shift[r];
@@ -352,43 +384,46 @@ INLINE void narrow_forward_of(const Plan *plan, const float *rows, ptrdiff_t til
     }
 }
 
-/* As `wide_backward`. Gradients by rows go to `to`, (narrow, width); sums that stay across the vector, by transl and the
- * transforms, to `lanes`, (narrow, 3 + 12 J, W). */
-INLINE void narrow_backward_of(const Plan *plan, float *rows, ptrdiff_t tile, ptrdiff_t body, float *to, float *lanes,
+/* As `wide_backward`. Gradients by rows go to `to`, (narrow, width); those by transforms to `turns`, (narrow, J + 1, TILE),
+ * of which the last is the sum over all points. */
+INLINE void narrow_backward_of(const Plan *plan, float *rows, ptrdiff_t tile, ptrdiff_t body, float *to, float *turns,
                                const int count)
 {
     const Points *points = plan->points;
-    ptrdiff_t left = points->count - tile * TILE, spread = plan->width - plan->rows;
+    ptrdiff_t left = points->count - tile * TILE, joints = points->joints;
     to += body * plan->width;
-    lanes += (body - plan->wide) * spread * W;
+    turns += (body - plan->wide) * (joints + 1) * TILE;
     for (int s = 0; s < TILE && s < left; s += W) {
         vf v[NARROW][3], p[NARROW][3];
         const float *drive = plan->drives + body * plan->width;
         if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0], rows);
         else narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
         for (int b = 0; b < count; b++, drive += plan->width) {
-            const float *transforms = drive + plan->rows + 3;
-            float *to_shift = lanes + b * spread * W, *to_transforms = to_shift + 3 * W;
-            vf g[3], by[12], turn[9] = {{0}};
+            vf g[3], turn[TILE], by[TILE] = {{0}};
+            narrow_turns(points, tile, s, drive + plan->rows + 3, turn);
             UNROLL(3)
             for (int r = 0; r < 3; r++) {
                 g[r] = pull_of(plan, tile, body + b, r, s);
-                store(to_shift + r * W, load(to_shift + r * W) + g[r]);
                 UNROLL(3)
                 for (int c = 0; c < 3; c++) by[4 * r + c] = g[r] * v[b][c];
                 by[4 * r + 3] = g[r];
             }
-            for (int n = points->used_first[tile]; n < points->used_first[tile + 1]; n++) {
-                const float *transform = transforms + 12 * (ptrdiff_t)points->used[n];
-                float *sums = to_transforms + 12 * W * (ptrdiff_t)points->used[n];
-                vf weight = load(points->lanes + (ptrdiff_t)n * TILE + s);
-                UNROLL(9)
-                for (int e = 0; e < 9; e++) turn[e] += transform[4 * (e / 3) + e % 3] * weight;
-                UNROLL(12)
-                for (int e = 0; e < 12; e++) store(sums + e * W, load(sums + e * W) + weight * by[e]);
-            }
             UNROLL(3)
-            for (int c = 0; c < 3; c++) p[b][c] = turn[c] * g[0] + turn[3 + c] * g[1] + turn[6 + c] * g[2];
+            for (int c = 0; c < 3; c++) p[b][c] = turn[c] * g[0] + turn[4 + c] * g[1] + turn[8 + c] * g[2];
+            float *sums = turns + b * (joints + 1) * TILE;
+            UNROLL(4)
+            for (int q = 0; q < TILE / W; q++) {
+                transpose(by + q * W);
+                vf all = load(sums + joints * TILE + q * W);
+                for (int i = 0; i < W; i++) {
+                    all += by[q * W + i];
+                    for (int n = points->first[tile * TILE + s + i]; n < points->first[tile * TILE + s + i + 1]; n++) {
+                        float *sum = sums + points->joint[n] * TILE + q * W;
+                        store(sum, load(sum) + points->weight[n] * by[q * W + i]);
+                    }
+                }
+                store(sums + joints * TILE + q * W, all);
+            }
         }
         for (ptrdiff_t k = plan->first_row; k < plan->rows; k += W) {
             const float *row = rows + k * ROW + s;
@@ -419,20 +454,20 @@ INLINE void narrow_backward_of(const Plan *plan, float *rows, ptrdiff_t tile, pt
         else { pass(1); body += 1; }                                                     \
     }
 #define FORWARD_PASS(count) narrow_forward_of(plan, rows, tile, body, count)
-#define BACKWARD_PASS(count) narrow_backward_of(plan, rows, tile, body, gradients, lanes, count)
+#define BACKWARD_PASS(count) narrow_backward_of(plan, rows, tile, body, gradients, turns, count)
 
-static void narrow_forward(const Plan *plan, const float *rows, ptrdiff_t tile)
+static void narrow_forward(const Plan *plan, float *rows, ptrdiff_t tile)
 {
     NARROW_PASSES(FORWARD_PASS)
 }
 
-static void narrow_backward(const Plan *plan, float *rows, ptrdiff_t tile, float *gradients, float *lanes)
+static void narrow_backward(const Plan *plan, float *rows, ptrdiff_t tile, float *gradients, float *turns)
 {
     NARROW_PASSES(BACKWARD_PASS)
 }
 
 /* Tiles from `begin` to `end`: forward where `gradients` is NULL. */
-static void tiles_pass(const Plan *plan, ptrdiff_t begin, ptrdiff_t end, float *made, float *gradients, float *lanes)
+static void tiles_pass(const Plan *plan, ptrdiff_t begin, ptrdiff_t end, float *made, float *gradients, float *turns)
 {
     ptrdiff_t first = 0;
     do {
@@ -444,7 +479,7 @@ static void tiles_pass(const Plan *plan, ptrdiff_t begin, ptrdiff_t end, float *
                 else wide_forward(plan, rows, tile, body);
             }
             if (last == plan->wide && plan->narrow) {
-                if (gradients) narrow_backward(plan, rows, tile, gradients, lanes);
+                if (gradients) narrow_backward(plan, rows, tile, gradients, turns);
                 else narrow_forward(plan, rows, tile);
             }
         }
@@ -452,15 +487,15 @@ static void tiles_pass(const Plan *plan, ptrdiff_t begin, ptrdiff_t end, float *
     } while (first < plan->wide);
 }
 
-/* Add up what stayed across the vector. */
-static void gather_lanes(const Plan *plan, float *gradients, const float *lanes)
+/* Put the narrow gradients by transforms where those of wide bodies are. */
+static void gather_turns(const Plan *plan, float *gradients, const float *turns)
 {
-    for (ptrdiff_t body = plan->wide; body < plan->wide + plan->narrow; body++)
-        for (ptrdiff_t k = plan->rows; k < plan->width; k++, lanes += W) {
-            float sum = 0;
-            for (int lane = 0; lane < W; lane++) sum += lanes[lane];
-            gradients[body * plan->width + k] = sum;
-        }
+    ptrdiff_t joints = plan->points->joints;
+    for (ptrdiff_t body = plan->wide; body < plan->wide + plan->narrow; body++, turns += (joints + 1) * TILE) {
+        float *to_shift = gradients + body * plan->width + plan->rows;
+        for (int r = 0; r < 3; r++) to_shift[r] = turns[joints * TILE + 4 * r + 3];
+        for (ptrdiff_t j = 0; j < joints; j++) memcpy(to_shift + 3 + 12 * j, turns + j * TILE, 12 * sizeof(float));
+    }
 }
 
 /* ---- a whole call ---- */
@@ -528,13 +563,13 @@ static int run(const Call *call, int backward)
     ptrdiff_t worth = points ? 1 + points->tiles * call->bodies / 64 : 1;
     if (points && worth > points->tiles) worth = points->tiles;
     if (threads > worth) threads = (int)worth;
-    /* Memory: a chain; a tile's rows for each thread; drives; and backward, for each thread, gradients by the drives and
-     * the sums across vectors that the narrow ones are made from. */
+    /* Memory: a chain; a tile's rows for each thread; drives; and backward, for each thread, gradients by the drives and by
+     * the transforms of narrow bodies. */
     size_t chain = whole_lines(body_floats(call->tree));
     size_t made = points && points->digits ? whole_lines((size_t)(plan.rows * ROW)) : 0;
     size_t drives = points ? whole_lines((size_t)(call->bodies * plan.width)) : 0;
-    size_t lanes = points && backward ? whole_lines((size_t)(plan.narrow * (plan.width - plan.rows) * W)) : 0;
-    size_t each = made + (backward ? drives + lanes : 0);
+    size_t own_turns = points && backward ? (size_t)(plan.narrow * (points->joints + 1) * TILE) : 0;
+    size_t each = made + (backward ? drives + own_turns : 0);
     float *memory = allocate(chain + drives + (size_t)threads * each);
     if (!memory) return -1;
     plan.drives = memory + chain;
@@ -546,10 +581,10 @@ static int run(const Call *call, int backward)
 #endif
         for (int thread = 0; thread < threads; thread++) {
             float *mine = own + (size_t)thread * each, *gradients = backward ? mine + made : NULL;
-            float *sums = backward ? gradients + drives : NULL;
-            if (backward) memset(gradients, 0, sizeof(float) * (drives + lanes));
-            tiles_pass(&plan, points->tiles * thread / threads, points->tiles * (thread + 1) / threads, mine, gradients, sums);
-            if (backward) gather_lanes(&plan, gradients, sums);
+            float *turns = backward ? gradients + drives : NULL;
+            if (backward) memset(gradients, 0, sizeof(float) * (drives + own_turns));
+            tiles_pass(&plan, points->tiles * thread / threads, points->tiles * (thread + 1) / threads, mine, gradients, turns);
+            if (backward) gather_turns(&plan, gradients, turns);
         }
     }
     if (backward) {

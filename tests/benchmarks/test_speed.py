@@ -22,6 +22,7 @@ import speed  # noqa: E402
 from floors import Floor  # noqa: E402
 from libraries import OURS, SMPLX, make_bodies, make_library, make_subject  # noqa: E402
 from paired import Spread  # noqa: E402
+from physique.bodymodel import backend, use_backend  # noqa: E402
 from results import Result, Run  # noqa: E402
 
 
@@ -84,7 +85,7 @@ class TestPromises:
         assert results.marks(row("a", 4.5, other=0.8), self.floors["a"]) == ["smplfitter is faster"]
 
     def test_less_is_promised_only_for_a_reason_or_a_margin(self):
-        for floor in floors.FLOORS.values():
+        for floor in (*floors.FLOORS.values(), *floors.COMPILED.values()):
             assert floor.asked <= floor.stretch
             assert floor.promised is None or floor.promised <= floor.asked
             assert floor.reason or floor.promised is None or floor.promised >= 0.6 * floor.asked
@@ -101,24 +102,33 @@ class TestRegressions:
     @pytest.mark.parametrize(("ratio", "status"), [(9.0, 0), (5.0, 1)])
     def test_the_command_fails_for_a_row_that_stays_slow(self, ratio, status, tmp_path, monkeypatch, capsys):
         path = tmp_path / "results.json"
-        results.save(results.new_run([row("SMPL joints fwd B=8", 10.0)]), path)
+        results.save(results.new_run([row("SMPL points fwd B=8", 10.0)]), path)
         measured = []
 
         def measure():
             measured.append(ratio)
-            return row("SMPL joints fwd B=8", ratio)
+            return row("SMPL points fwd B=8", ratio)
 
-        monkeypatch.setattr(speed, "RESULTS", path)
-        monkeypatch.setattr(speed, "all_rows", lambda bench: [rows.Row("SMPL joints fwd B=8", measure)])
+        monkeypatch.setattr(speed, "kept_of", lambda _: speed.Kept(path, path, path))
+        monkeypatch.setattr(speed, "all_rows", lambda bench: [rows.Row("SMPL points fwd B=8", measure)])
         threads = torch.get_num_threads()
         assert speed.main(["--check"]) == status
         torch.set_num_threads(threads)
         shown = capsys.readouterr()
-        assert ("SMPL joints fwd B=8: stored 10" in shown.err) == (status == 1)
+        assert ("SMPL points fwd B=8: stored 10" in shown.err) == (status == 1)
         assert len(measured) == 1 + status, "a row that fails is measured once more"
 
+    def test_each_backend_has_its_own_floors_and_its_own_page(self):
+        compiled = "compiled: avx512, 2 threads"
+        assert floors.floors_of("eager") is floors.FLOORS and floors.floors_of(compiled) is floors.COMPILED
+        assert speed.kept_of("eager").page.name == "RESULTS.md"
+        assert not set(speed.kept_of("eager")) & set(speed.kept_of(compiled))
+        with use_backend("eager"):
+            assert results.describe_machine()["backend"] == "eager"
+
     def test_nothing_stored_is_no_success(self, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(speed, "RESULTS", tmp_path / "none.json")
+        none = tmp_path / "none.json"
+        monkeypatch.setattr(speed, "kept_of", lambda _: speed.Kept(none, none, none))
         assert speed.main(["--check"]) == 2
         assert "--record" in capsys.readouterr().err
 
@@ -156,11 +166,11 @@ class TestRows:
     def test_every_floor_is_of_a_row(self, tmp_path):
         names = [each.name for each in rows.all_rows(rows.Workbench([OURS, SMPLX], tmp_path))]
         assert len(names) == len(set(names))
-        assert set(floors.FLOORS) <= set(names)
+        assert set(floors.FLOORS) <= set(floors.COMPILED) <= set(names)
 
     def test_quick_measures_the_floors_alone(self, tmp_path):
         names = [each.name for each in rows.all_rows(rows.Workbench([OURS, SMPLX], tmp_path, quick=True))]
-        assert set(names) == set(floors.FLOORS)
+        assert set(names) == set(floors.floors_of(backend()))
 
     def test_names_say_what_the_plot_reads(self, tmp_path):
         names = [each.name for each in rows.all_rows(rows.Workbench([OURS, SMPLX], tmp_path))]
