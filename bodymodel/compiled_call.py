@@ -100,7 +100,7 @@ class CompiledCall:
         self.kernel.backward(*call, steps, _address(placed), _address(turned), wanted)
         return gradients
 
-    def plain(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def plain(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Return what `run` returns, of the same arguments, by operations of PyTorch."""
         with torch.autocast("cpu", enabled=False):
             return self._plain(values)
@@ -144,10 +144,7 @@ class _Pass(torch.autograd.Function):
         if not torch.is_grad_enabled() and not is_looked_into() and all(map(_has_memory, upstream)):
             return None, *call.backward(values, upstream, needed)
         with torch.enable_grad():
-            outputs = call.plain(values)
-            wanted = [value for value, needs in zip(values, needed, strict=True) if needs]
-            found = iter(gradients_with_graph(outputs, upstream, wanted))
-        return None, *(next(found) if needs else None for needs in needed)
+            return None, *gradients_with_graph(call.plain, values, upstream, needed)
 
 
 def is_looked_into() -> bool:

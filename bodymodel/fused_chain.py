@@ -8,7 +8,7 @@ seen from its parent, is the gradient by a turn of it. The plain path is `local_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -105,19 +105,30 @@ def plain_chain_gradients(
     needed: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients by axis-angle and lever with a graph of their own, for derivatives of derivatives."""
-    # Nodes of their own: one input may have been made from the other.
-    axis_angle, lever = (value.view_as(value) for value in inputs)
-    outputs = _plain(axis_angle, lever, constants)
-    wanted = [value for value, wants in zip((axis_angle, lever), needed, strict=True) if wants]
-    found = iter(gradients_with_graph(outputs, upstream, wanted))
+    return gradients_with_graph(lambda *own: _plain(*own, constants), inputs, upstream, needed)
+
+
+def gradients_with_graph(
+    function: Callable[..., Sequence[Tensor | None]],
+    inputs: Sequence[Tensor | None],
+    upstream: Sequence[Tensor | None],
+    needed: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """Return gradients by inputs that can be differentiated again, None where not needed.
+
+    Args:
+        function: of the inputs, of operations that PyTorch differentiates to any order.
+        inputs: of a step that is being differentiated.
+        upstream: the gradients by the results; a result without one has no part.
+        needed: by which inputs.
+    """
+    # Nodes of their own: one input may have been made from another, and each gradient is that of this step alone.
+    own = [value if value is None else value.view_as(value) for value in inputs]
+    pairs = zip(function(*own), upstream, strict=True)
+    values, gradients = zip(*(pair for pair in pairs if pair[0] is not None and pair[1] is not None), strict=True)
+    wanted = [value for value, wants in zip(own, needed, strict=True) if wants]
+    found = iter(torch.autograd.grad(values, wanted, gradients, create_graph=True, allow_unused=True))
     return tuple(next(found) if wants else None for wants in needed)
-
-
-def gradients_with_graph(outputs: Any, upstream: Any, wanted: list[Tensor]) -> tuple[Tensor | None, ...]:
-    """Return gradients of `outputs` that can be differentiated again; outputs without a gradient are left out."""
-    pairs = [(out, grad) for out, grad in zip(outputs, upstream, strict=True) if out is not None and grad is not None]
-    values, gradients = zip(*pairs, strict=True)
-    return torch.autograd.grad(values, wanted, gradients, create_graph=True, allow_unused=True)
 
 
 def _forward(

@@ -86,7 +86,7 @@ class _FusedSkinning(torch.autograd.Function):
         inputs += ctx.directions
         needed = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():
-            return *_plain_gradients(inputs, upstream, needed), None
+            return *plain_skinning_gradients(inputs, upstream, needed), None
         return *_gradients_in_pieces(inputs, corrected, upstream, needed), None
 
 
@@ -206,14 +206,13 @@ def _gradients_in_pieces(
     return tuple(gradients)
 
 
-def _plain_gradients(
+def plain_skinning_gradients(
     inputs: list[Any], upstream: tuple[Any, ...], needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
     """Return the same gradients with a graph of their own, for derivatives of derivatives."""
-    # Nodes of their own: one input may have been made from another, and each gradient is that of this step alone.
-    own: list[Any] = [value if value is None else value.view_as(value) for value in inputs[:4]]
-    template, coefficients, feature, transforms = own
-    outputs = plain_skinning(VertexBases(template, *inputs[4:]), coefficients, feature, transforms)
-    wanted = [value for value, wants in zip(own, needed, strict=True) if wants]
-    found = iter(gradients_with_graph(outputs, upstream, wanted))
-    return tuple(next(found) if wants else None for wants in needed)
+    constants = inputs[4:]
+
+    def plain(template: Tensor, *others: Any) -> tuple[Tensor, Tensor | None]:
+        return plain_skinning(VertexBases(template, *constants), *others)
+
+    return gradients_with_graph(plain, inputs[:4], upstream, needed)

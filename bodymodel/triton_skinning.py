@@ -17,7 +17,7 @@ import triton
 from jaxtyping import Float
 from torch import Tensor
 
-from .fused_skinning import _plain_gradients
+from .fused_skinning import plain_skinning_gradients
 from .gpu import PackedDirections, Precision, chosen_precision, launch
 from .skinning import VertexBases
 from .triton_kernels import blend_back_kernel, forward_kernel, planes_back_kernel, transforms_back_kernel
@@ -78,7 +78,7 @@ class _TritonSkinning(torch.autograd.Function):
         *inputs, corrected = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:5]
         if torch.is_grad_enabled():
-            return None, *_plain_gradients(inputs[:7], upstream, needed), *[None] * 5
+            return None, *plain_skinning_gradients(inputs[:7], upstream, needed), *[None] * 5
         return None, *_backward(ctx.precision, inputs, corrected, upstream, needed), *[None] * 5
 
 

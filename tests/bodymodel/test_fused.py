@@ -189,6 +189,16 @@ def test_gradients_go_by_the_fused_path_and_transforms_by_the_plain_one():
     torch.testing.assert_close(tangent, slope)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_an_argument_made_from_another_counts_once(dtype):
+    model = BodyModel(synthetic_model("smpl", num_vertices=30), dtype=dtype)
+    root = (0.3 * torch.randn(3, 3, dtype=dtype)).requires_grad_()
+    pose = root.unsqueeze(-2) * torch.linspace(0.1, 1, 23, dtype=dtype).unsqueeze(-1)
+    energy = model(global_orient=root, body_pose=pose, betas=root.repeat(1, 2)).vertices.square().sum()
+    once = torch.autograd.grad(energy, root, retain_graph=True)[0]
+    torch.testing.assert_close(torch.autograd.grad(energy, root, create_graph=True)[0], once, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("bodies", [1, 20])
 def test_single_precision_keeps_a_micrometre_and_five_digits_of_the_gradient(bodies):
     data = synthetic_model("smpl", num_vertices=6890)
