@@ -105,7 +105,7 @@ def plain_chain_gradients(
     needed: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients by axis-angle and lever with a graph of their own, for derivatives of derivatives."""
-    return gradients_with_graph(lambda *own: _plain(*own, constants), inputs, upstream, needed)
+    return gradients_with_graph(lambda vector, lever: _plain(vector, lever, constants), inputs, upstream, needed)
 
 
 def gradients_with_graph(
@@ -126,7 +126,7 @@ def gradients_with_graph(
     own = [value if value is None else value.view_as(value) for value in inputs]
     pairs = zip(function(*own), upstream, strict=True)
     values, gradients = zip(*(pair for pair in pairs if pair[0] is not None and pair[1] is not None), strict=True)
-    wanted = [value for value, wants in zip(own, needed, strict=True) if wants]
+    wanted = [value for value, wants in zip(own, needed, strict=True) if wants and value is not None]
     found = iter(torch.autograd.grad(values, wanted, gradients, create_graph=True, allow_unused=True))
     return tuple(next(found) if wants else None for wants in needed)
 

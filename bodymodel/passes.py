@@ -7,7 +7,7 @@ vertices where there are many bodies or gradients are wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -157,10 +157,11 @@ def is_alone() -> bool:
     return not looked_into and not is_tracing()
 
 
-def _is_much(batch: torch.Size, inputs: Iterable[Tensor]) -> bool:
+def _is_much(batch: torch.Size, inputs: Collection[Tensor]) -> bool:
     """Return whether fused skinning is worth its calls: for many bodies, where it saves a graph, and on a GPU."""
-    wanted = torch.is_grad_enabled()
-    return batch.numel() >= MANY or any((wanted and v.requires_grad) or runs_on_gpu_kernels(v) for v in inputs)
+    if batch.numel() >= MANY or (torch.is_grad_enabled() and any(value.requires_grad for value in inputs)):
+        return True
+    return any(map(runs_on_gpu_kernels, inputs))
 
 
 def _tensors(given: Arguments) -> list[Tensor]:

@@ -59,27 +59,37 @@ def triton_skinning(
     constants = (*bases[1:], *(packed or (None, None)))
     precision = chosen_precision()
     if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
-        return _TritonSkinning.apply(precision, *inputs, *constants)
+        return _TritonSkinning.apply(*inputs, constants, precision)
     posed, planes, _ = _forward(precision, *inputs, *constants, keep=False)
     return posed, planes
 
 
 class _TritonSkinning(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, precision: Precision, *inputs: Any) -> Any:
-        posed, planes, corrected = _forward(precision, *inputs, keep=True)
+    def forward(
+        ctx: Any,
+        template: Tensor,
+        coefficients: Tensor | None,
+        feature: Tensor | None,
+        transforms: Tensor,
+        constants: tuple[Any, ...],
+        precision: Precision,
+    ) -> Any:
+        inputs = template, coefficients, feature, transforms
+        posed, planes, corrected = _forward(precision, *inputs, *constants, keep=True)
+        ctx.constants, ctx.precision = constants, precision
         ctx.save_for_backward(*inputs, corrected)
         ctx.set_materialize_grads(False)
-        ctx.precision = precision
         return posed, planes
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
         *inputs, corrected = ctx.saved_tensors
-        needed = ctx.needs_input_grad[1:5]
+        inputs += ctx.constants
+        needed = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():
-            return None, *plain_skinning_gradients(inputs[:7], upstream, needed), *[None] * 5
-        return None, *_backward(ctx.precision, inputs, corrected, upstream, needed), *[None] * 5
+            return *plain_skinning_gradients(inputs[:7], upstream, needed), None, None
+        return *_backward(ctx.precision, inputs, corrected, upstream, needed), None, None
 
 
 def _forward(
