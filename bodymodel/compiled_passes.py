@@ -183,6 +183,8 @@ class CompiledPasses:
             place, event, count = slot
             if name == "segment_scale":
                 value, event = _scale_coefficients(value, self.plan.num_joints, count), (count,)
+                if value is None:
+                    return None
             start = value.dim() - (len(event) or 1)
             if start < 0 or (value.shape[start:] != event if event else value.shape[-1] > count):
                 return None
@@ -216,6 +218,9 @@ def _is_one_set(bases: VertexBases) -> bool:
     )
 
 
-def _scale_coefficients(value: Tensor, joints: int, count: int) -> Tensor:
-    """Return segment scales as coefficients (*B, count): s - 1. What has another shape keeps it, and will not fit."""
-    return value.flatten(-2) - 1 if count != joints and value.shape[-2:] == (joints, 3) else value - 1
+def _scale_coefficients(value: Tensor, joints: int, count: int) -> Tensor | None:
+    """Return segment scales (*B, J), or (*B, J, 3) along axes, as coefficients (*B, count): s - 1; None for others."""
+    event = (joints,) if count == joints else (joints, 3)
+    if value.shape[max(value.dim() - len(event), 0) :] != event:
+        return None
+    return value - 1 if len(event) == 1 else value.flatten(-2) - 1
