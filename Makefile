@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 WORKERS := -n auto --dist loadfile
 
 # What runs on the compiled kernel where it was built runs once more without it.
-EAGER_TOO := $(filter-out %_compiled.py,$(wildcard tests/bodymodel/test_model*.py)) tests/laws/test_body_laws.py
+EAGER_TOO := $(filter-out %_compiled.py,$(wildcard tests/bodymodel/test_model*.py)) tests/bodymodel/test_fused.py tests/laws/test_body_laws.py
 
 .PHONY: test lint demo bench bench-record bench-check check clean
 .DEFAULT_GOAL := test
