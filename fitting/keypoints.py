@@ -13,11 +13,12 @@ from torch import Tensor
 from ..bodymodel import BodyModel, KeypointRegressor
 from ..bodymodel.limits import LimitBox, default_joint_limits
 from ..cameras import PerspectiveCamera
-from ..geometry import axis_angle_to_matrix
 from ..geometry.checks import expect_shape
 from .keypoint_energy import KeypointEnergy, KeypointWeights
+from .keypoint_placing import placed
 from .keypoint_target import camera_of_frames, keypoint_target, without_place
-from .keypoint_unknowns import report_solution, resume_unknowns, start_unknowns, torso_weights
+from .keypoint_unknowns import report_solution, resume_unknowns, start_unknowns
+from .least_squares import least_squares
 from .minimise import minimise
 from .pose_priors import PosePrior, starting_poses
 from .relaxed import relaxed_pose
@@ -40,12 +41,17 @@ class Round(NamedTuple):
 
 # What the steps are spent on: placing the camera, then these rounds; the rest lets go of the priors. A prior has many
 # valleys: a short look into all of them first.
+STEPS = 60
 PLACING, ROUNDS = 0.15, (Round(0.45, 4, 4.0),)
 PLACING_MANY, ROUNDS_FROM_MANY = 0.07, (Round(0.1, 32, 2.0), Round(0.15, 8, 2.0), Round(0.2, 4, 1.0))
-# Adam's first steps are as long as its step size in every unknown: from a good start they must be short.
+# A stage has settled when a step lowers the energy by less than this share.
+TOLERANCE = 1e-3
+DAMPING = 0.1
+# For a prior that has no residuals, Adam. Its first steps are as long as its step size in every unknown: from a good
+# start they must be short. Each leaves some tremble: a stage has settled when its energy falls by less in 25 steps.
+FIRST_ORDER_STEPS = 300
 GENTLE = 0.2
-# Each step of Adam leaves some tremble: a stage has settled when its energy falls by less than this in 25 steps.
-TOLERANCE = 5e-3
+FIRST_ORDER_TOLERANCE = 5e-3
 LEARNING_RATES = {"log_scale": 0.03, "translation": 0.02, "betas": 0.1, "segment_scale": 0.01}
 LEARNING_RATE = 0.05
 
@@ -64,7 +70,7 @@ def fit_keypoints(
     weights: KeypointWeights | None = None,
     prior: PosePrior | None = None,
     starts: Float[Tensor, "M n 3"] | None = None,
-    steps: int = 300,
+    steps: int | None = None,
     callback: Callable[[int, int], None] | None = None,
     throw: bool = False,
 ) -> Solution:
@@ -139,8 +145,9 @@ def fit_keypoints(
     joints = next(part.count for part in model.data.table_row.parts if part.name == "body_pose")
     relaxed = relaxed_pose(model.skeleton, joints, like=like)
     energy = KeypointEnergy(
-        model.select_vertices(regressor.vertex_ids) if len(regressor.vertex_ids) else model,
-        regressor,
+        model,
+        model.keypoint_bases(regressor),
+        regressor.names,
         target,
         limits or default_joint_limits(joints, dtype=like.dtype, device=like.device),
         relaxed,
@@ -148,86 +155,106 @@ def fit_keypoints(
         starting_poses(prior, starts, relaxed.body_pose),
         prior,
     )
+    if steps is None:
+        steps = STEPS if energy.squared else FIRST_ORDER_STEPS
+    search = _Search(energy, steps, callback)
     if init is None:
-        solved = _solve(energy, steps, callback)
+        solved = search.from_scratch()
     else:
-        start = resume_unknowns(energy, init, known, frames)
-        solved = _stage(lambda p: energy.whole(p, 1.0), start, steps, 0, steps, callback, GENTLE)
+        solved = search.stage(resume_unknowns(energy, init, known, frames), 1.0, steps, gentle=True)
     solution = report_solution(energy, solved, batch, camera, known)
     return solution.check() if throw else solution
 
 
-def _solve(energy: KeypointEnergy, steps: int, callback: Callable[[int, int], None] | None) -> Solution:
-    """Take all stages from scratch, and return the solution with batch (N,) in the energy's unknowns."""
-    many = energy.prior is not None or len(energy.starts) > 1
-    share, rounds = (PLACING_MANY, ROUNDS_FROM_MANY) if many else (PLACING, ROUNDS)
-    start = start_unknowns(energy)
-    turning = {
-        name: start.pop(name) for name in ("global_orient", "log_scale", "translation", "transl") if name in start
-    }
-    points, joints = energy.keypoints({**start, "global_orient": torch.zeros_like(turning["global_orient"])})
-    root, weights = joints[..., :1, :], torso_weights(energy)
+class _Search:
+    """The stages of a fit, and how many steps they have taken."""
 
-    def place(unknowns: dict[str, Tensor]) -> Tensor:
-        turned = (points - root) @ axis_angle_to_matrix(unknowns["global_orient"]).mT + root
-        return energy.place(unknowns, turned, weights)
+    def __init__(self, energy: KeypointEnergy, steps: int, callback: Callable[[int, int], None] | None) -> None:
+        self.energy, self.steps, self.callback = energy, steps, callback
+        self.taken = 0
 
-    before = round(share * steps)
-    solved = _stage(place, turning, before, 0, steps, callback)
-    unknowns, stages, chosen = {**start, **solved.params}, [solved], []
-    for part in rounds:
-        budget, firmness = round(part.share * steps), part.firmness
-        chosen.append(_most_promising(energy, unknowns, part))
-        begun = _pick(unknowns, chosen[-1])
-        solved = _stage(lambda p, f=firmness: energy.whole(p, f), begun, budget, before, steps, callback)
-        before, unknowns = before + budget, solved.params
-        stages.append(solved)
-    best = solved.loss.nan_to_num(torch.inf).argmin(0, keepdim=True)
-    begun = {name: value.squeeze(0) for name, value in _pick(unknowns, best).items()}
-    released = _stage(lambda p: energy.whole(p, 1.0), begun, steps - before, before, steps, callback, GENTLE)
-    # What the one that was chosen had been in each stage before.
-    picked = [best]
-    for kept in reversed(chosen):
-        picked.append(kept.gather(0, picked[-1]))
-    histories = [
-        solved.history.gather(1, which.expand(len(solved.history), 1, -1)).squeeze(1)
-        for solved, which in zip(stages, reversed(picked), strict=True)
-    ]
-    return released._replace(
-        steps=sum(solved.steps for solved in (*stages, released)), history=torch.cat((*histories, released.history))
-    )
+    def from_scratch(self) -> Solution:
+        """Take all stages, and return the solution with batch (N,) in the energy's unknowns."""
+        energy, count = self.energy, len(self.energy.target.valid)
+        many = energy.prior is not None or len(energy.starts) > 1
+        share, rounds = (PLACING_MANY, ROUNDS_FROM_MANY) if many else (PLACING, ROUNDS)
+        left = self.steps
+        budget = round(share * self.steps)
+        unknowns, history = placed(energy, start_unknowns(energy), budget, self._report)
+        self.taken, left = self.taken + len(history) - 1, left - budget
+        histories, chosen = [history], []
+        for part in rounds:
+            budget = round(part.share * self.steps)
+            kept = self._most_promising(unknowns, part)
+            solved = self.stage(_picked(unknowns, kept), part.firmness, budget)
+            unknowns, left = solved.params, left - budget
+            histories.append(solved.history)
+            chosen.append(kept)
+        best = solved.loss.view(-1, count).nan_to_num(torch.inf).argmin(0, keepdim=True)
+        released = self.stage(_picked(unknowns, best), 1.0, left, gentle=True)
+        # What the one that was chosen had been in each stage before.
+        picked = [best]
+        for kept in reversed(chosen):
+            picked.append(kept.gather(0, picked[-1]))
+        traced = [
+            history.unflatten(1, (-1, count)).gather(1, which.expand(len(history), 1, -1)).squeeze(1)
+            for history, which in zip(histories, reversed(picked), strict=True)
+        ]
+        return released._replace(steps=self.taken, history=torch.cat((*traced, released.history)))
+
+    def stage(self, start: dict[str, Tensor], firmness: float, budget: int, *, gentle: bool = False) -> Solution:
+        """Minimise the energy from starts (k N, T, ...), by Levenberg-Marquardt where all of its terms are squares."""
+        energy = self.energy
+        person = torch.arange(len(energy.target.valid), device=energy.model.device)
+        person = person.repeat(len(start["body_pose"]) // max(len(person), 1))
+        if energy.squared:
+            solved = least_squares(
+                lambda p, who: energy.residuals(p, who, firmness),
+                start,
+                data=person,
+                rotations=("global_orient", "body_pose"),
+                jacobian=lambda p, who: energy.equations(p, who, firmness),
+                steps=budget,
+                tolerance=TOLERANCE,
+                damping=DAMPING,
+                callback=self._report,
+            )
+        else:
+            pace = GENTLE if gentle else 1.0
+            solved = minimise(
+                lambda p: energy.total(p, person, firmness),
+                start,
+                steps=budget,
+                lr={name: pace * LEARNING_RATES.get(name, LEARNING_RATE) for name in start},
+                schedule=_fade,
+                tolerance=FIRST_ORDER_TOLERANCE,
+                callback=self._report,
+            )
+        self.taken += solved.steps
+        return solved
+
+    def _report(self, step: int, _: Tensor) -> None:
+        if self.callback is not None:
+            self.callback(self.taken + step, self.steps)
+
+    def _most_promising(self, unknowns: dict[str, Tensor], part: Round) -> Tensor:
+        """Return which starts (k, N) a round follows for each sample."""
+        energy, device = self.energy, self.energy.model.device
+        samples = len(energy.target.valid)
+        starts = len(unknowns["body_pose"]) // max(samples, 1)
+        if starts <= part.kept:
+            return torch.arange(starts, device=device).unsqueeze(-1).expand(starts, samples)
+        with torch.no_grad():
+            person = torch.arange(samples, device=device).repeat(starts)
+            promise = energy.total(unknowns, person, part.firmness).view(starts, samples)
+        return promise.nan_to_num(torch.inf).topk(part.kept, dim=0, largest=False).indices
 
 
-def _most_promising(energy: KeypointEnergy, unknowns: dict[str, Tensor], part: Round) -> Tensor:
-    """Return which starts (k, N) a round follows for each sample."""
-    starts, samples = unknowns["body_pose"].shape[:2]
-    if starts <= part.kept:
-        return torch.arange(starts, device=energy.body.v_template.device).unsqueeze(-1).expand(starts, samples)
-    with torch.no_grad():
-        promise = energy.whole(unknowns, part.firmness)
-    return promise.nan_to_num(torch.inf).topk(part.kept, dim=0, largest=False).indices
-
-
-def _pick(unknowns: dict[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
-    """Return the starts (k, N, ...) of unknowns (S, N, ...) that `kept` (k, N) names for each sample."""
-    return {
-        name: value.gather(0, kept.view(*kept.shape, *(1,) * (value.dim() - 2)).expand(*kept.shape, *value.shape[2:]))
-        for name, value in unknowns.items()
-    }
-
-
-def _stage(
-    loss: Callable[[dict[str, Tensor]], Tensor],
-    start: dict[str, Tensor],
-    budget: int,
-    before: int,
-    steps: int,
-    callback: Callable[[int, int], None] | None,
-    pace: float = 1.0,
-) -> Solution:
-    report = None if callback is None else lambda step, _: callback(before + step, steps)
-    rates = {name: pace * LEARNING_RATES.get(name, LEARNING_RATE) for name in start}
-    return minimise(loss, start, steps=budget, lr=rates, schedule=_fade, tolerance=TOLERANCE, callback=report)
+def _picked(unknowns: dict[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
+    """Return the starts (k N, ...) of unknowns (S N, ...) that `kept` (k, N) names for each sample."""
+    samples = kept.shape[1]
+    rows = (kept * samples + torch.arange(samples, device=kept.device)).flatten()
+    return {name: value.index_select(0, rows) for name, value in unknowns.items()}
 
 
 def _fade(progress: float) -> float:

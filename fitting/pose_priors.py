@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .normal_equations import NormalEquations
+from .tangent import tangent_jacobian
+
 
 @runtime_checkable
 class PosePrior(Protocol):
@@ -20,6 +23,21 @@ class PosePrior(Protocol):
     def energy(self, body_pose: Tensor) -> Tensor:
         """Return one number (*B,) a pose (*B, n, 3), axis-angle; differentiable."""
         ...
+
+
+def prior_residuals(prior: PosePrior, body_pose: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch R"]:
+    """Return the residuals of a prior that has them: its energy is the sum of their squares."""
+    return prior.residuals(body_pose)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def prior_equations(
+    prior: PosePrior, body_pose: Float[Tensor, "batch n 3"], weight: float, equations: NormalEquations, first: int
+) -> None:
+    """Add `weight` times the energy of a prior to the equations, where the pose's unknowns begin at `first`."""
+    values, jacobian = tangent_jacobian(
+        lambda params: prior_residuals(prior, params["body_pose"]), {"body_pose": body_pose}, ("body_pose",)
+    )
+    equations.add_some(first, weight**0.5 * values, weight**0.5 * jacobian)
 
 
 def starting_poses(
