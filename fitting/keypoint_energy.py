@@ -15,13 +15,14 @@ from ..geometry import axis_angle_to_matrix
 from .image_projection import ImageProjection
 from .keypoint_target import Target
 from .normal_equations import NormalEquations
-from .pose_priors import PosePrior, prior_equations, prior_residuals
+from .pose_priors import PosePrior, prior_residuals, prior_slope
 from .pose_terms import PoseTerms
 from .relaxed import RelaxedPose
 from .robust_residuals import softened, softened_slope
 from .sequences import ArrowEquations, Motion
 
 SEGMENT_SCALE_UNIT = 0.05
+CAUTION = 3.0
 
 
 class KeypointWeights(NamedTuple):
@@ -43,7 +44,7 @@ class KeypointWeights(NamedTuple):
     noise: float = 0.02
     outlier: float = 0.1
     limits: float = 300.0
-    pose: float = 4.0
+    pose: float = 6.0
     prior: float = 0.5
     shape: float = 0.5
     upright: float = 10.0
@@ -147,9 +148,9 @@ class KeypointEnergy(NamedTuple):
         return torch.cat((each, self._motion(joints).residuals(joints)), dim=-1)
 
     def equations(
-        self, unknowns: dict[str, Tensor], person: Tensor, firmness: float
+        self, unknowns: dict[str, Tensor], person: Tensor, firmness: float, bends: Tensor | None
     ) -> NormalEquations | ArrowEquations:
-        """Return the normal equations of `residuals`."""
+        """Return the normal equations of `residuals`; of a prior, with the curvature `bends` (n, T, D, D)."""
         length = unknowns["body_pose"].shape[1]
         frames, seen = self._frames(unknowns), self.target.of(person).frames()
         wrt = ("global_orient", "body_pose", self.shape_argument)
@@ -172,8 +173,10 @@ class KeypointEnergy(NamedTuple):
         weight = (firmness * self.weights.shape / length) ** 0.5
         unit = SEGMENT_SCALE_UNIT if self.shape_argument == "segment_scale" else 1.0
         equations.add_squares(shape, weight * self._shape(frames), weight / unit)
-        if self.prior is not None:
-            prior_equations(self.prior, frames["body_pose"], firmness * self.weights.prior, equations, pose)
+        if self.prior is not None and bends is not None:
+            weight = firmness * self.weights.prior
+            slope = prior_slope(self.prior, frames["body_pose"])
+            equations.add_quadratic(pose, weight * bends.flatten(0, 1), weight * slope)
         if length == 1:
             return equations
         moved = self.model.joints_jacobian(wrt=wrt, **self._arguments(frames))
@@ -208,7 +211,7 @@ class KeypointEnergy(NamedTuple):
 
     def _pose_terms(self, firmness: float) -> PoseTerms:
         pull = 0.0 if self.prior is not None else firmness * self.weights.pose * self.relaxed.stiffness
-        return PoseTerms(self.limits, self.relaxed.body_pose, self.weights.limits, pull)
+        return PoseTerms(self.limits, self.relaxed.body_pose, self.weights.limits, pull, CAUTION)
 
     def _shape(self, frames: dict[str, Tensor]) -> Tensor:
         shape = frames[self.shape_argument].flatten(1)

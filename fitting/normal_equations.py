@@ -150,13 +150,21 @@ class NormalEquations:
         blocks += (turns.mT @ (weights.unsqueeze(-1) * turns)).movedim(1, -1)
         self.slope.narrow(-1, first, size).add_((turns.mT @ off.unsqueeze(-1)).flatten(-3))
 
+    def add_quadratic(self, first: int, matrix: Tensor, slope: Tensor) -> None:
+        """Add half the curvature (N, d, d) and half the slope (N, d) of a term by the unknowns from `first` on."""
+        size = slope.shape[-1]
+        self.matrix.narrow(-1, first, size).narrow(-2, first, size).add_(matrix)
+        self.slope.narrow(-1, first, size).add_(slope)
+
     def finite(self) -> Tensor:
         """See `Equations`."""
         return self.slope.isfinite().all(-1) & self.matrix.diagonal(dim1=-2, dim2=-1).isfinite().all(-1)
 
     def rows(self, rows: Tensor | None) -> NormalEquations:
         """See `Equations`."""
-        return self if rows is None else NormalEquations(self.matrix[rows], self.slope[rows])
+        if rows is None or len(rows) == len(self.slope):
+            return self
+        return NormalEquations(self.matrix.index_select(0, rows), self.slope.index_select(0, rows))
 
     def like(self, count: int) -> NormalEquations:
         """See `Equations`."""

@@ -21,12 +21,15 @@ class PoseTerms(NamedTuple):
         rest: (n, 3).
         firm: weight of the squared violations.
         pull: (n, 1) weights of the squared differences, or a number: 0 for none.
+        caution: curvature in 1/radian² that steps reckon with beside that of the terms. Directions that nothing holds,
+            such as twists, are then left alone; it changes no minimum.
     """
 
     limits: LimitBox
     rest: Float[Tensor, "n 3"]
     firm: float
     pull: Float[Tensor, "n 1"] | float
+    caution: float = 0.0
 
     def residuals(self, pose: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch rows"]:
         """Return what is squared: the weighted violations, then the weighted differences."""
@@ -36,7 +39,7 @@ class PoseTerms(NamedTuple):
     def add_to(self, equations: NormalEquations, first: int, pose: Float[Tensor, "batch n 3"]) -> None:
         """Add the terms to the equations of samples whose unknowns from `first` on are the pose's turns."""
         beyond, bent = self._beyond(pose), pose - self.rest
-        weights = self.firm * (beyond != 0).to(pose) + self.pull
+        weights = self.firm * (beyond != 0).to(pose) + (self.pull + self.caution)
         equations.add_turns(first, weights, self.firm * beyond + self.pull * bent, left_turns(pose))
 
     def _beyond(self, pose: Tensor) -> Tensor:
