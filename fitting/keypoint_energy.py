@@ -22,7 +22,7 @@ from .robust_residuals import softened, softened_slope
 from .sequences import ArrowEquations, Motion
 
 SEGMENT_SCALE_UNIT = 0.05
-CAUTION = 3.0
+CAUTION = 20.0
 
 
 class KeypointWeights(NamedTuple):

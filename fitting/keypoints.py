@@ -243,18 +243,19 @@ class Search:
             histories.append(solved.history)
             chosen.append(kept)
         assert solved is not None
-        best = solved.loss.view(-1, count).nan_to_num(torch.inf).argmin(0, keepdim=True)
+        best = solved.loss.view(len(chosen[-1]), count).nan_to_num(torch.inf).argmin(0, keepdim=True)
         unknowns = _picked(unknowns, best)
         if flips:
             unknowns = self._flipped(unknowns, flips, plan.tolerance)
         released = self.stage(unknowns, 1.0, self.steps - sum(budgets) - flips, gentle=True)
         # What the one that was chosen had been in each stage before.
+        numbers = [FACINGS * len(energy.starts), *(len(kept) for kept in chosen)]
         picked = [best]
         for kept in reversed(chosen):
             picked.append(kept.gather(0, picked[-1]))
         traced = [
-            history.unflatten(1, (-1, count)).gather(1, which.expand(len(history), 1, -1)).squeeze(1)
-            for history, which in zip(histories, reversed(picked), strict=True)
+            history.view(len(history), starts, count).gather(1, which.expand(len(history), 1, -1)).squeeze(1)
+            for history, which, starts in zip(histories, reversed(picked), numbers, strict=True)
         ]
         return released._replace(steps=self.taken, history=torch.cat((*traced, released.history)))
 
