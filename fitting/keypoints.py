@@ -234,14 +234,15 @@ class Search:
         if bends is not None:
             entry = torch.arange(len(energy.starts), device=energy.model.device).repeat_interleave(FACINGS * count)
             bends = bends._replace(entry=entry.unsqueeze(-1).expand(unknowns["body_pose"].shape[:2]))
-        histories, chosen, solved = [history], [], None
+        histories, chosen, solved, numbers = [history], [], None, [FACINGS * len(energy.starts)]
         for part, budget in zip(plan.rounds, budgets[1:], strict=True):
-            kept = self._most_promising(unknowns, part)
+            kept = self._most_promising(unknowns, numbers[-1], part)
             begun, bends = _picked(unknowns, kept), None if bends is None else bends.of(_rows(kept))
             solved = self.stage(begun, part.firmness, budget, plan.tolerance, bends)
             unknowns = solved.params
             histories.append(solved.history)
             chosen.append(kept)
+            numbers.append(len(kept))
         assert solved is not None
         best = solved.loss.view(len(chosen[-1]), count).nan_to_num(torch.inf).argmin(0, keepdim=True)
         unknowns = _picked(unknowns, best)
@@ -249,7 +250,6 @@ class Search:
             unknowns = self._flipped(unknowns, flips, plan.tolerance)
         released = self.stage(unknowns, 1.0, self.steps - sum(budgets) - flips, gentle=True)
         # What the one that was chosen had been in each stage before.
-        numbers = [FACINGS * len(energy.starts), *(len(kept) for kept in chosen)]
         picked = [best]
         for kept in reversed(chosen):
             picked.append(kept.gather(0, picked[-1]))
@@ -330,10 +330,9 @@ class Search:
         if self.callback is not None:
             self.callback(self.taken + step, self.steps)
 
-    def _most_promising(self, unknowns: dict[str, Tensor], part: Round) -> Tensor:
-        """Return which starts (k, N) a round follows for each sample."""
+    def _most_promising(self, unknowns: dict[str, Tensor], starts: int, part: Round) -> Tensor:
+        """Return which of the starts (k, N) a round follows for each sample."""
         samples = len(self.persons)
-        starts = len(unknowns["body_pose"]) // max(samples, 1)
         if starts <= part.kept:
             return torch.arange(starts, device=self.persons.device).unsqueeze(-1).expand(starts, samples)
         with torch.no_grad():
