@@ -337,9 +337,14 @@ class BodyModel(nn.Module):
         ones = self.v_template.new_ones(()).expand(*bases.weights.shape[:-2], bases.weights.shape[-1], 1)
         return self._mixed_jacobian(CornerMix(bases, ones), None, arguments, wrt, correctives)
 
+    def point_bases(self, surface: SurfacePoints) -> CornerMix:
+        """Return the constants of surface points, for `points_jacobian` in a loop over the same points."""
+        corners, weights = self._corners(surface)
+        return CornerMix(self.vertex_bases(corners.flatten(-2)), weights)
+
     def points_jacobian(
         self,
-        surface: SurfacePoints,
+        surface: SurfacePoints | CornerMix,
         *,
         wrt: Collection[str] | None = None,
         correctives: bool = True,
@@ -348,7 +353,7 @@ class BodyModel(nn.Module):
         """Return points of the surface and their derivatives by the arguments given, pose correctives included.
 
         Args:
-            surface: see `points`.
+            surface: see `points`; or what `point_bases(surface)` returned once.
             wrt: names of the arguments whose derivatives are wanted; default: all that are given.
             correctives: whether derivatives include how the pose correctives change with the pose. That is half of the
                 work. A solver that leaves it out still finds an exact fit, in a few steps more, but stops beside the
@@ -358,8 +363,7 @@ class BodyModel(nn.Module):
         Returns:
             The points (*B, N, 3) and the blocks of their Jacobian.
         """
-        corners, weights = self._corners(surface)
-        mix = CornerMix(self.vertex_bases(corners.flatten(-2)), weights)
+        mix = surface if isinstance(surface, CornerMix) else self.point_bases(surface)
         return self._mixed_jacobian(mix, None, arguments, wrt, correctives)
 
     def keypoints_jacobian(

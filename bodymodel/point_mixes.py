@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .skinning import VertexBases, blend
@@ -50,6 +50,11 @@ class CornerMix(NamedTuple):
 
     bases: VertexBases
     mix: Float[Tensor, "*set N C"]
+
+    def of(self, rows: Int[Tensor, " n"]) -> CornerMix:
+        """Return some of several sets, by number."""
+        bases = VertexBases(*(None if value is None else value.index_select(0, rows) for value in self.bases))
+        return CornerMix(bases, self.mix.index_select(0, rows))
 
     @property
     def shares(self) -> Float[Tensor, "*set N C J"]:

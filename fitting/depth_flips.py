@@ -133,7 +133,7 @@ def try_depth_flips(
     cost = cost.view(len(FLIPS), samples, *(1,) * (poses.dim() - 4), chains)
     mixed = {**unflipped, "body_pose": choose_by_limb(poses, cost.expand(*poses.shape[:-2], chains), owner)}
     candidates = {name: torch.cat((mixed[name], value)) for name, value in settled.items()}
-    best = total(candidates).view(-1, samples).nan_to_num(torch.inf).argmin(0)
+    best = total(candidates).view(1 + len(FLIPS), samples).nan_to_num(torch.inf).argmin(0)
     rows = best * samples + torch.arange(samples, device=best.device)
     return {name: value.index_select(0, rows) for name, value in candidates.items()}
 
