@@ -24,6 +24,29 @@ from .relaxed import relaxed_pose
 from .solution import Solution
 
 
+class Stage(NamedTuple):
+    """Part of a registration.
+
+    Attributes:
+        share: of the steps.
+        stiffness: from 1, the stiff weights of the terms, to 0, those after the release.
+        outlier: error that counts as an outlier, as a share of the person's size.
+        tolerance: it has settled when a step lowers the energy by less than this share.
+    """
+
+    share: float
+    stiffness: float
+    outlier: float
+    tolerance: float
+
+
+# Find the view and the rough pose stiffly, release, try mirrored limbs, refine.
+STEPS, STEPS_FROM_INIT = 60, 30
+STIFF, RELEASE = Stage(0.15, 1.0, 0.5, 1e-2), Stage(0.2, 0.3, 0.15, 3e-3)
+FLIP, REFINE = Stage(0.15, 0.0, 0.1, 5e-3), Stage(0.35, 0.0, 0.05, 1e-2)
+FLIP_ROUNDS = 2
+
+
 def register_surface(
     model: BodyModel,
     correspondences: Correspondences,
@@ -114,22 +137,6 @@ def register_surface(
     return solution.check() if throw else solution
 
 
-class Stage(NamedTuple):
-    """Part of a registration.
-
-    Attributes:
-        share: of the steps.
-        stiffness: from 1, the stiff weights of the terms, to 0, those after the release.
-        outlier: error that counts as an outlier, as a share of the person's size.
-        tolerance: it has settled when a step lowers the energy by less than this share.
-    """
-
-    share: float
-    stiffness: float
-    outlier: float
-    tolerance: float
-
-
 def _solve(
     problem: Problem,
     unknowns: dict[str, Tensor],
@@ -142,9 +149,12 @@ def _solve(
     taken, histories = 0, []
     persons = torch.arange(len(problem.seen.valid), device=problem.model.device)
 
+    def whom(unknowns: dict[str, Tensor]) -> Tensor:
+        return persons.repeat(len(unknowns["matrix"]) // max(len(persons), 1))
+
     def take(stage: Stage, start: dict[str, Tensor], budget: int) -> Solution:
         nonlocal taken
-        before, repeated = taken, persons.repeat(len(start["matrix"]) // max(len(persons), 1))
+        before, repeated = taken, whom(start)
 
         def report(step: int, _: Tensor) -> None:
             if callback is not None:
@@ -176,22 +186,15 @@ def _solve(
     budgets = [round(stage.share * steps) for stage in (STIFF, RELEASE, FLIP)]
     for stage, budget in zip((STIFF, RELEASE), budgets, strict=False):
         unknowns = take(stage, unknowns, budget).params
-    shape: dict[str, Any] = {problem.shape_argument: unknowns[problem.shape_argument]}
-    unknowns = try_depth_flips(
-        unknowns,
-        gram_schmidt(unknowns["matrix"]).unsqueeze(1),
-        problem.model.joints(**shape).unsqueeze(1),
-        problem.model.skeleton,
-        lambda start: take(FLIP, start, budgets[2]).params,
-        lambda tried: problem.total(
-            tried, persons.repeat(len(tried["matrix"]) // max(len(persons), 1)), FLIP.stiffness, FLIP.outlier
-        ),
-    )
-    refined = take(REFINE, unknowns, steps - sum(budgets))
+    for _ in range(FLIP_ROUNDS if budgets[2] else 0):
+        shape: dict[str, Any] = {problem.shape_argument: unknowns[problem.shape_argument]}
+        unknowns = try_depth_flips(
+            unknowns,
+            gram_schmidt(unknowns["matrix"]).unsqueeze(1),
+            problem.model.joints(**shape).unsqueeze(1),
+            problem.model.skeleton,
+            lambda start: take(FLIP, start, budgets[2]).params,
+            lambda tried: problem.total(tried, whom(tried), FLIP.stiffness, FLIP.outlier),
+        )
+    refined = take(REFINE, unknowns, steps - sum(budgets) - (FLIP_ROUNDS - 1) * budgets[2])
     return refined._replace(steps=taken, history=torch.cat(histories))
-
-
-# Find the view and the rough pose stiffly, release, try mirrored limbs, refine.
-STEPS, STEPS_FROM_INIT = 60, 30
-STIFF, RELEASE = Stage(0.15, 1.0, 0.5, 1e-2), Stage(0.2, 0.0, 0.15, 1e-2)
-FLIP, REFINE = Stage(0.15, 0.0, 0.1, 1e-2), Stage(0.5, 0.0, 0.05, 1e-3)

@@ -79,7 +79,7 @@ def default_terms() -> dict[str, Term]:
         "scale_smoothness": Term(100.0, 1000.0, scale_smoothness, add_scale_smoothness),
         "shape": Term(0.5, 5.0, shape, add_shape),
         "joint_angles": Term(20.0, 50.0, joint_angles, add_joint_angles),
-        "joint_limits": Term(100.0, 100.0, joint_limits, add_joint_limits),
+        "joint_limits": Term(1000.0, 300.0, joint_limits, add_joint_limits),
         "determinant": Term(1.0, 1.0, determinant, add_determinant),
     }
 
