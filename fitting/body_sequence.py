@@ -18,8 +18,8 @@ from .solution import Solution, Status
 # The shape is found from so many frames of a sequence, evenly spaced.
 SHAPE_FRAMES = 24
 SHAPE_STEPS = 8
-SMOOTHING_STEPS = 6
-TOLERANCE = 1e-4
+SMOOTHING_STEPS = 4
+TOLERANCE = 1e-3
 # So many frames' derivatives are made at once.
 FRAMES_AT_ONCE = 256
 
