@@ -216,7 +216,12 @@ def _turned(axes: Tensor, lever: Tensor) -> Tensor:
     """Return axis x lever, of axes (*B, 3, 3 J) and levers (*B, N, 3, 3 J): (*B, N, 3, 3 J)."""
     along_x, along_y, along_z = axes.unsqueeze(-3).unbind(-2)
     x, y, z = lever.unbind(-2)
-    return torch.stack((along_y * z - along_z * y, along_z * x - along_x * z, along_x * y - along_y * x), dim=-2)
+    turned = (
+        torch.addcmul(along_y * z, along_z, y, value=-1),
+        torch.addcmul(along_z * x, along_x, z, value=-1),
+        torch.addcmul(along_x * y, along_y, x, value=-1),
+    )
+    return torch.stack(turned, dim=-2)
 
 
 def _thrice(rows: Tensor) -> Tensor:

@@ -53,8 +53,14 @@ class CornerMix(NamedTuple):
 
     def of(self, rows: Int[Tensor, " n"]) -> CornerMix:
         """Return some of several sets, by number."""
-        bases = VertexBases(*(None if value is None else value.index_select(0, rows) for value in self.bases))
-        return CornerMix(bases, self.mix.index_select(0, rows))
+        template, shape, pose, weights = self.bases
+        chosen = VertexBases(
+            template.index_select(0, rows),
+            None if shape is None else shape.index_select(0, rows),
+            pose.index_select(0, rows),
+            weights.index_select(0, rows),
+        )
+        return CornerMix(chosen, self.mix.index_select(0, rows))
 
     @property
     def shares(self) -> Float[Tensor, "*set N C J"]:

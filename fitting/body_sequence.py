@@ -144,7 +144,7 @@ def solved_together(
         given = {name: seen[name].flatten(0, 1) for name in ("target", "trust")}
         each, joints, moves = [], [], []
         for part in torch.arange(len(given["trust"]), device=energy.model.device).split(FRAMES_AT_ONCE):
-            here = {name: value[part] for name, value in frames.items()}
+            here: dict[str, Any] = {name: value[part] for name, value in frames.items()}
             each.append(energy.equations(here, {name: value[part] for name, value in given.items()}))
             if smooth:
                 moved = energy.model.joints_jacobian(**here)

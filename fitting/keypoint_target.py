@@ -40,10 +40,15 @@ class Target(NamedTuple):
         return self._each(lambda value: value.flatten(0, 1))
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> Target:
-        camera = self.camera
-        if camera is not None:
-            camera = PerspectiveCamera(*(None if value is None else function(value) for value in camera))
-        return Target(*(function(value) for value in self[:-1]), camera)
+        given = self.camera
+        if given is None:
+            camera = None
+        else:
+            distortion = None if given.distortion is None else function(given.distortion)
+            focal, center, rotation, translation = (function(value) for value in given[:4])
+            camera = PerspectiveCamera(focal, center, rotation, translation, distortion)
+        keypoints, confidence, middle, diagonal, valid = (function(value) for value in self[:5])
+        return Target(keypoints, confidence, middle, diagonal, valid, camera)
 
 
 def keypoint_target(

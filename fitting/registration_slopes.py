@@ -160,15 +160,12 @@ class Slopes:
         """Return the derivatives of points, or of their images, by all unknowns."""
         blocks = moved.blocks
         axes = 2 if project else 3
-        shape = self.unknowns[self.shape].shape[1:].numel()
         result = moved.points.new_zeros(*moved.points.shape[:-1], axes, self.size)
-        parts = (("body_pose", blocks["body_pose"]), (self.shape, blocks[self.shape]))
-        scale = self.unknowns["log_scale"].exp()[:, None, None, None] if project else 1.0
-        root = self.root_turns.unsqueeze(1)
-        result[..., :9] = scale * (blocks["global_orient"][..., :axes, :] @ root)
-        for name, block in parts:
+        scale = self.unknowns["log_scale"].exp()[:, None, None, None]
+        scale = scale if project else torch.ones_like(scale)
+        root = blocks["global_orient"][..., :axes, :] @ self.root_turns.unsqueeze(1)
+        for name, block in (("matrix", root), ("body_pose", blocks["body_pose"]), (self.shape, blocks[self.shape])):
             torch.mul(block[..., :axes, :], scale, out=result.narrow(-1, self.first[name], block.shape[-1]))
-        assert shape == blocks[self.shape].shape[-1]
         if project:
             result[..., self.first["log_scale"]] = scale.squeeze(-1) * moved.points[..., :2]
             first = self.first["translation"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -132,23 +132,11 @@ class ArrowEquations:
 
     def rows(self, rows: Tensor | None) -> ArrowEquations:
         """See `Equations`."""
-        if rows is None:
-            return self
-        return ArrowEquations(
-            self.frames[rows],
-            tuple(link[rows] for link in self.links),
-            *(value[rows] for value in (self.border, self.corner, self.slope, self.shared)),
-            self.sizes,
-        )
+        return self if rows is None else self._each(lambda value: value.index_select(0, rows))
 
     def like(self, count: int) -> ArrowEquations:
         """See `Equations`."""
-
-        def empty(value: Tensor) -> Tensor:
-            return value.new_zeros(count, *value.shape[1:])
-
-        fields = (empty(value) for value in (self.border, self.corner, self.slope, self.shared))
-        return ArrowEquations(empty(self.frames), tuple(empty(link) for link in self.links), *fields, self.sizes)
+        return self._each(lambda value: value.new_zeros(count, *value.shape[1:]))
 
     def put(self, rows: Tensor, fresh: ArrowEquations) -> None:
         """See `Equations`."""
@@ -187,6 +175,11 @@ class ArrowEquations:
             bent[:, k:] += link.mT @ column[:, :-k]
         tied = (self.border.mT @ column).sum(1) + self.corner @ shared.unsqueeze(-1)
         return bent.squeeze(-1), tied.squeeze(-1)
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> ArrowEquations:
+        border, corner, slope, shared = (function(v) for v in (self.border, self.corner, self.slope, self.shared))
+        links = tuple(function(link) for link in self.links)
+        return ArrowEquations(function(self.frames), links, border, corner, slope, shared, self.sizes)
 
     def _tensors(self) -> tuple[Tensor, ...]:
         return (self.frames, *self.links, self.border, self.corner, self.slope, self.shared)
