@@ -7,11 +7,12 @@ distances in the image, whose unit is about a metre, and a little of the squared
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from libraries import OURS, SMPLX, Bodies, Library
 from physique.bodymodel import BodyModel
-from physique.fitting import Solution, least_squares
+from physique.fitting import NormalEquations, Solution, least_squares
 from physique.fitting.tangent import left_turns
 from torch import Tensor
 
@@ -64,38 +65,37 @@ class Fit:
         library = self.libraries[OURS]
         model, function = library.model, library.functions["joints and points"]
         assert isinstance(model, BodyModel)
-        width = PRIOR**0.5
+        bases = model.vertex_bases(self.points)
 
         def residual(params: dict[str, Tensor], target: Tensor) -> Tensor:
             body = {name: value for name, value in params.items() if name != "camera"}
             image = _project(function(body), params["camera"]) - target
-            return torch.cat((image.flatten(1), *(width * value.flatten(1) for value in body.values())), dim=1)
+            return torch.cat((image.flatten(1), *(PRIOR**0.5 * value.flatten(1) for value in body.values())), dim=1)
 
-        def jacobian(params: dict[str, Tensor], target: Tensor) -> tuple[Tensor, Tensor]:
-            body = {name: value for name, value in params.items() if name != "camera"}
+        def equations(params: dict[str, Tensor], target: Tensor) -> NormalEquations:
+            body: dict[str, Any] = {name: value for name, value in params.items() if name != "camera"}
             camera = params["camera"]
-            joints, vertices = model.joints_jacobian(**body), model.vertices_jacobian(self.points, **body)
+            joints, vertices = model.joints_jacobian(**body), model.vertices_jacobian(bases, **body)
             points = torch.cat((joints.points, vertices.points), dim=1)
-            blocks = [torch.cat((joints.blocks[name], vertices.blocks[name]), dim=1)[:, :, :2] for name in body]
-            moved = torch.cat(blocks, dim=-1).flatten(1, 2) * camera[:, :1, None]
-            count, rows, columns = moved.shape
-            result = moved.new_zeros(count, rows + columns, columns + 3)
-            result[:, :rows, :columns] = moved
-            result[:, :rows, columns] = points[..., :2].flatten(1)
-            result[:, 0:rows:2, columns + 1] = 1
-            result[:, 1:rows:2, columns + 2] = 1
-            result[:, rows:].diagonal(dim1=1, dim2=2)[:, : body["betas"].shape[1]] = width
-            pose = torch.cat([body[name].reshape(count, -1, 3) for name in POSE], dim=1)
-            first = body["betas"].shape[1]
-            turned = torch.zeros(count, pose.shape[1], 3, pose.shape[1], 3, dtype=pose.dtype)
-            turned.diagonal(dim1=1, dim2=3).copy_(left_turns(pose).permute(0, 2, 3, 1))
-            result[:, rows + first :, first:columns] = width * turned.flatten(3, 4).flatten(1, 2)
-            image = _project(points, camera) - target
-            priors = [width * value.flatten(1) for value in body.values()]
-            return torch.cat((image.flatten(1), *priors), dim=1), result
+            columns = sum(value.shape[1:].numel() for value in params.values())
+            moved = points.new_empty(*points.shape[:2], 2, columns)
+            first = 0
+            for name in body:
+                blocks = torch.cat((joints.blocks[name], vertices.blocks[name]), dim=1)[:, :, :2]
+                torch.mul(blocks, camera[:, None, None, :1], out=moved.narrow(-1, first, blocks.shape[-1]))
+                first += blocks.shape[-1]
+            moved[..., first] = points[..., :2]
+            moved[..., first + 1 :] = torch.eye(2)
+            result = NormalEquations.zeros(points, columns)
+            result.add((_project(points, camera) - target).flatten(1), moved.flatten(1, 2))
+            result.add_squares(0, PRIOR**0.5 * body["betas"], PRIOR**0.5)
+            pose = torch.cat([body[name].reshape(len(points), -1, 3) for name in POSE], dim=1)
+            weights = torch.full_like(pose, PRIOR)
+            result.add_turns(body["betas"].shape[1], weights, weights * pose, left_turns(pose))
+            return result
 
         start = library.leaves(self.start) | {"camera": self._camera_start()}
-        return least_squares(residual, start, data=self.target, rotations=POSE, jacobian=jacobian, steps=steps)
+        return least_squares(residual, start, data=self.target, rotations=POSE, jacobian=equations, steps=steps)
 
     def steps_to(self, loss: Tensor, most: int = 60) -> int:
         """Return the fewest steps of least squares that bring the batch's total loss to that of `loss` (B,)."""

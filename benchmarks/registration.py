@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mocap", default=MOCAP, type=Path, metavar="FILE", help="poses (default: %(default)s)")
     parser.add_argument("--people", default=100, type=int, help="(default: %(default)s)")
-    parser.add_argument("--steps", default=300, type=int, help="(default: %(default)s)")
+    parser.add_argument("--steps", default=60, type=int, help="the most (default: %(default)s)")
     parser.add_argument("--seed", default=0, type=int)
     parser.add_argument("--quick", action="store_true", help="without the ablation")
     options = parser.parse_args(arguments)
@@ -119,7 +119,7 @@ def with_signs(scene: Scene) -> dict[str, Term]:
     def signs(body: Registration) -> Tensor:
         depth = body.keypoints[..., 2]
         farther = nearer * (depth[..., second] - depth[..., first])
-        return ((SIGN_MARGIN - farther).relu() / DEPTH_UNIT).square().sum(-1)
+        return (SIGN_MARGIN - farther).relu() / DEPTH_UNIT
 
     return {**default_terms(), "signs": Term(SIGN_WEIGHT, SIGN_WEIGHT, signs)}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from .arguments import Arguments, local_rotations
 from .kinematics import chain_rotations
 from .passes import Constants, Plan, shape_lever
+from .point_mixes import PointMix
 from .skinning import VertexBases, add_blend, add_correctives, blend
 
 
@@ -133,18 +134,31 @@ def joints_jacobian(
     return chain.finish(joints, blocks, joints.new_ones(joints.shape[-2]))
 
 
-def mixed_vertices_jacobian(
+def points_jacobian(
     plan: Plan,
     constants: Constants,
     given: Arguments,
-    bases: VertexBases,
-    mix: Tensor,
+    mix: PointMix,
+    joint_weights: Tensor | None,
     wrt: Collection[str],
     correctives: bool,
 ) -> PointsJacobian:
-    """Return sums of vertices and their derivatives: `mix` (*set, N, C) weighs the vertices of `bases`, C a point."""
+    """Return sums of vertices and their derivatives.
+
+    What a joint's turn moves of a point is the part of it that hangs on the joints below: (W d) x (x - m t_j), with x
+    the sum of where those joints would carry it and m that of their weights.
+
+    Args:
+        plan: of the model.
+        constants: likewise.
+        given: its arguments.
+        mix: makes the points of vertices.
+        joint_weights: (N, J) of the joints that are added to them; None: none are.
+        wrt: names of the arguments whose derivatives are wanted.
+        correctives: whether the pose correctives move.
+    """
     chain = _Chain.of(plan, constants, given, wrt)
-    corners = mix.shape[-2:]
+    bases, joints = mix.bases, plan.num_joints
     planes, shape_directions = bases.template, bases.shape_directions
     assert shape_directions is not None
     for start, value in given.coefficients:
@@ -152,61 +166,66 @@ def mixed_vertices_jacobian(
     if plan.has_correctives:
         feature = chain.feature.index_select(-1, constants["_moving_features"]) if plan.fixed else chain.feature
         planes = add_correctives(planes, feature, bases.pose_directions)
-    rest = planes.unflatten(-1, (3, *corners)).movedim(-3, -1)
-    # How strongly each point hangs on each joint, and by which of its corners: (*set, N, C, J).
-    shares = mix.unsqueeze(-1) * bases.weights.unflatten(-1, corners).movedim(-3, -1)
-    joints = plan.num_joints
-    turned = chain.turning.narrow(-3, joints, joints)
-    # Where each joint alone would carry each corner, mixed by the shares: (*B, N, 3, J).
-    carried = torch.einsum("...kxy,...ncy->...ncxk", turned, rest) + chain.translations.mT.unsqueeze(-3).unsqueeze(-3)
-    carried = (shares.unsqueeze(-2) * carried).sum(-3)
-    hold = shares.sum(-2)
-    # The rotation of each corner, times its weight, corners side by side: (*B, N, 3, 3 C).
-    blended = torch.einsum("...nck,...kxy->...nxcy", shares, turned).flatten(-2)
+    turned, hold = chain.turning.narrow(-3, joints, joints), mix.hold
+    carried = _carried(mix.at_rest(planes), hold, turned, chain.translations)
+    mass = hold
+    if joint_weights is not None:
+        carried = torch.addcmul(carried, joint_weights.unsqueeze(-2), chain.joints.mT.unsqueeze(-3))
+        mass = hold + joint_weights
     blocks = {}
     for name, start, count in chain.shape_columns():
-        directions = shape_directions.narrow(-2, start, count).unflatten(-1, (3, *corners))
-        own = torch.einsum("...nxc,...nck->...nxk", blended, _rows_of_corners(directions))
-        blocks[name] = (hold @ chain.shape_moves(start, count)[1]).unflatten(-1, (3, count)) + own
-    directions = None
-    if correctives and plan.has_correctives:
-        directions = bases.pose_directions
-        if plan.fixed:
-            everywhere = directions.new_zeros(*directions.shape[:-2], plan.row.feature_width, directions.shape[-1])
-            directions = everywhere.index_copy(-2, constants["_moving_features"], directions)
-        directions = directions.unflatten(-2, (joints - 1, -1))
+        bones, translations = chain.shape_moves(start, count)
+        block = (hold @ translations).unflatten(-1, (3, count))
+        block = block + mix.turned(shape_directions.narrow(-2, start, count), turned)
+        if joint_weights is not None:
+            block = block + (joint_weights @ chain.path @ bones).unflatten(-1, (3, count))
+        blocks[name] = block
     for name, first, count in chain.pose_columns():
         pivots = _thrice(chain.joints.narrow(-2, first, count)).mT.unsqueeze(-3)
         below = _thrice(chain.path.narrow(-1, first, count).mT).mT
-        lever = torch.addcmul(blend(carried, below), (hold @ below).unsqueeze(-2), pivots, value=-1)
+        lever = torch.addcmul(blend(carried, below), (mass @ below).unsqueeze(-2), pivots, value=-1)
         block = _turned(chain.axes(first, count), lever)
-        if directions is not None and first > 0:
+        if correctives and plan.has_correctives and first > 0:
             # How each turn bends the rest shape: a product for each joint, of few numbers; then turned with the skin.
-            bend = _feature_turns(chain, first, count)
-            pushed = torch.einsum("...jfi,...jfp->...jip", bend, directions.narrow(-3, first - 1, count))
-            pushed = _rows_of_corners(pushed.flatten(-3, -2).unflatten(-1, (3, *corners)))
-            for x in range(pushed.shape[-2]):
-                block = torch.addcmul(block, blended.narrow(-1, x, 1), pushed.narrow(-2, x, 1))
+            directions = _corrective_directions(plan, constants, bases).narrow(-3, first - 1, count)
+            pushes = torch.einsum("...jfi,...jfp->...jip", _feature_turns(chain, first, count), directions)
+            block = block + mix.pushed(pushes.flatten(-3, -2), turned)
         blocks[name] = block
-    return chain.finish(carried.sum(-1), blocks, mix.sum(-1))
+    return chain.finish(carried.sum(-1), blocks, mass.sum(-1))
+
+
+def _carried(rest: tuple[Tensor, Tensor, Tensor], hold: Tensor, turned: Tensor, translations: Tensor) -> Tensor:
+    """Return where each joint alone would carry each point, times its weight in it: (*B, N, 3, J)."""
+    carried = hold.unsqueeze(-2) * translations.mT.unsqueeze(-3)
+    for axis, coordinate in zip(turned.unbind(-1), rest, strict=True):
+        carried = torch.addcmul(carried, axis.mT.unsqueeze(-3), coordinate.unsqueeze(-2))
+    return carried
+
+
+def _corrective_directions(plan: Plan, constants: Constants, bases: VertexBases) -> Tensor:
+    """Return the directions of the pose correctives (*set, J - 1, features a joint, planes)."""
+    directions = bases.pose_directions
+    if plan.fixed:
+        everywhere = directions.new_zeros(*directions.shape[:-2], plan.row.feature_width, directions.shape[-1])
+        directions = everywhere.index_copy(-2, constants["_moving_features"], directions)
+    return directions.unflatten(-2, (plan.num_joints - 1, -1))
 
 
 def _turned(axes: Tensor, lever: Tensor) -> Tensor:
     """Return axis x lever, of axes (*B, 3, 3 J) and levers (*B, N, 3, 3 J): (*B, N, 3, 3 J)."""
     along_x, along_y, along_z = axes.unsqueeze(-3).unbind(-2)
     x, y, z = lever.unbind(-2)
-    return torch.stack((along_y * z - along_z * y, along_z * x - along_x * z, along_x * y - along_y * x), dim=-2)
+    turned = (
+        torch.addcmul(along_y * z, along_z, y, value=-1),
+        torch.addcmul(along_z * x, along_x, z, value=-1),
+        torch.addcmul(along_x * y, along_y, x, value=-1),
+    )
+    return torch.stack(turned, dim=-2)
 
 
 def _thrice(rows: Tensor) -> Tensor:
     """Return (..., J, K) as (..., 3 J, K), each row three times: for the three axes of each joint."""
     return rows.repeat_interleave(3, dim=-2)
-
-
-def _rows_of_corners(directions: Tensor) -> Tensor:
-    """Return directions (*set, K, 3, N, C) as (*set, N, 3 C, K), the rows in the order (corner, coordinate)."""
-    # In one piece: a product of many small matrices is fast only then.
-    return directions.movedim((-2, -1, -3, -4), (-4, -3, -2, -1)).flatten(-3, -2).contiguous()
 
 
 def _feature_turns(chain: _Chain, first: int, count: int) -> Tensor:
@@ -222,16 +241,3 @@ def _feature_turns(chain: _Chain, first: int, count: int) -> Tensor:
     w = w + 1
     rows = ((w, z, -y), (-z, w, x), (y, -x, w), (-x, -y, -z))
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2) / 2
-
-
-def combined(weights: Float[Tensor, "K N"], points: PointsJacobian) -> PointsJacobian:
-    """Return fixed combinations (K, N) of points."""
-    blocks = {name: (weights @ block.flatten(-2)).unflatten(-1, (3, -1)) for name, block in points.blocks.items()}
-    return PointsJacobian(weights @ points.points, blocks)
-
-
-def added(first: PointsJacobian, second: PointsJacobian) -> PointsJacobian:
-    """Return sums of points, pair by pair."""
-    return PointsJacobian(
-        first.points + second.points, {name: block + second.blocks[name] for name, block in first.blocks.items()}
-    )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .arguments import Arguments
 from .keypoints import KeypointRegressor
-from .passes import Constants, Plan, subset_pass
+from .passes import Constants, Plan, joints_pass, subset_pass
 from .skinning import VertexBases
 
 # Where regressor weights of both signs leave less than this share of a mean's mass, the vertices stay as they are.
@@ -66,6 +66,8 @@ def keypoint_bases(vertices: VertexBases, regressor: KeypointRegressor) -> Keypo
 
 def keypoints_pass(plan: Plan, constants: Constants, bases: KeypointBases, given: Arguments) -> Tensor:
     """Return the posed keypoints (*B, K, 3)."""
+    if not bases.points.weights.shape[-1]:
+        return bases.joint_weights @ joints_pass(plan, constants, given)
     points, joints = subset_pass(plan, constants, bases.points, given, given.batch)
     keypoints = _mean(bases.point_weights, points)
     return keypoints if bases.joint_weights is None else keypoints + _mean(bases.joint_weights, joints)

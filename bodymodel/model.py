@@ -25,12 +25,13 @@ from .buffers import arrays_for_speed
 from .compiled_passes import CompiledPasses
 from .data import BodyModelData
 from .freeze import freeze_shape, frozen_constants
-from .jacobians import PointsJacobian, added, combined, joints_jacobian, mixed_vertices_jacobian
+from .jacobians import PointsJacobian, joints_jacobian, points_jacobian
 from .keypoint_bases import KeypointBases, keypoint_bases, keypoints_pass
 from .keypoints import KeypointRegressor
 from .kinematics import KinematicTables, kinematic_tables
 from .outputs import BodyOutput, RestBody, SurfacePoints
 from .passes import Plan, joints_pass, pose_pass, shape_pass, subset_pass, vertex_bases, whole_pass
+from .point_mixes import CornerMix, SharedMix
 from .select import select_vertices
 from .skeleton import Skeleton
 from .skinning import VertexBases
@@ -333,19 +334,33 @@ class BodyModel(nn.Module):
 
     def vertices_jacobian(
         self,
-        ids: Int[Tensor, "*#batch N"],
+        ids: Int[Tensor, "*#batch N"] | VertexBases,
         *,
         wrt: Collection[str] | None = None,
         correctives: bool = True,
         **arguments: Unpack[BodyArguments],
     ) -> PointsJacobian:
-        """Return the vertices `ids` and their derivatives; batched ids are one set a sample. See `points_jacobian`."""
-        ones = self.v_template.new_ones(()).expand(*ids.shape, 1)
-        return self._mixed_jacobian(ids.unsqueeze(-1), ones, arguments, wrt, correctives)
+        """Return some vertices and their derivatives. See `points_jacobian`.
+
+        Args:
+            ids: (N,) vertices for all samples, or with a batch: one set a sample. In a loop over the same vertices,
+                pass what `vertex_bases(ids)` returned once.
+            wrt: see `points_jacobian`.
+            correctives: likewise.
+            **arguments: those of `forward`.
+        """
+        bases = ids if isinstance(ids, VertexBases) else self.vertex_bases(ids)
+        ones = self.v_template.new_ones(()).expand(*bases.weights.shape[:-2], bases.weights.shape[-1], 1)
+        return self._mixed_jacobian(CornerMix(bases, ones), None, arguments, wrt, correctives)
+
+    def point_bases(self, surface: SurfacePoints) -> CornerMix:
+        """Return the constants of surface points, for `points_jacobian` in a loop over the same points."""
+        corners, weights = self._corners(surface)
+        return CornerMix(self.vertex_bases(corners.flatten(-2)), weights)
 
     def points_jacobian(
         self,
-        surface: SurfacePoints,
+        surface: SurfacePoints | CornerMix,
         *,
         wrt: Collection[str] | None = None,
         correctives: bool = True,
@@ -354,7 +369,7 @@ class BodyModel(nn.Module):
         """Return points of the surface and their derivatives by the arguments given, pose correctives included.
 
         Args:
-            surface: see `points`.
+            surface: see `points`; or what `point_bases(surface)` returned once.
             wrt: names of the arguments whose derivatives are wanted; default: all that are given.
             correctives: whether derivatives include how the pose correctives change with the pose. That is half of the
                 work. A solver that leaves it out still finds an exact fit, in a few steps more, but stops beside the
@@ -364,32 +379,34 @@ class BodyModel(nn.Module):
         Returns:
             The points (*B, N, 3) and the blocks of their Jacobian.
         """
-        corners, weights = self._corners(surface)
-        return self._mixed_jacobian(corners, weights, arguments, wrt, correctives)
+        mix = surface if isinstance(surface, CornerMix) else self.point_bases(surface)
+        return self._mixed_jacobian(mix, None, arguments, wrt, correctives)
 
     def keypoints_jacobian(
         self,
-        regressor: KeypointRegressor,
+        regressor: KeypointRegressor | KeypointBases,
         *,
         wrt: Collection[str] | None = None,
         correctives: bool = True,
         **arguments: Unpack[BodyArguments],
     ) -> PointsJacobian:
         """Return the keypoints of a set and their derivatives. See `keypoints` and `points_jacobian`."""
-        joints = combined(regressor.joint_weights, self.joints_jacobian(wrt=wrt, **arguments))
-        if not len(regressor.vertex_ids):
-            return joints
-        vertices = self.vertices_jacobian(regressor.vertex_ids, wrt=wrt, correctives=correctives, **arguments)
-        return added(joints, combined(regressor.vertex_weights, vertices))
+        bases = regressor if isinstance(regressor, KeypointBases) else self.keypoint_bases(regressor)
+        mix = SharedMix(bases.points, bases.point_weights)
+        return self._mixed_jacobian(mix, bases.joint_weights, arguments, wrt, correctives)
 
     def _mixed_jacobian(
-        self, corners: Tensor, mix: Tensor, arguments: BodyArguments, wrt: Collection[str] | None, correctives: bool
+        self,
+        mix: CornerMix | SharedMix,
+        joint_weights: Tensor | None,
+        arguments: BodyArguments,
+        wrt: Collection[str] | None,
+        correctives: bool,
     ) -> PointsJacobian:
         given = self._signature.read(arguments, self.dtype)
-        broadcast_batches({"ids": corners.shape[:-2]} | given.batches)
-        bases = self.vertex_bases(corners.flatten(-2))
+        broadcast_batches({"ids": mix.bases.template.shape[:-1]} | given.batches)
         wanted = arguments if wrt is None else wrt
-        return self._exactly(mixed_vertices_jacobian, given, bases, mix, wanted, correctives)
+        return self._exactly(points_jacobian, given, mix, joint_weights, wanted, correctives)
 
     def _corners(self, surface: SurfacePoints) -> tuple[Tensor, Tensor]:
         """Return the vertices (*set, N, 3) of surface points and their weights (*set, N, 3)."""

@@ -11,20 +11,22 @@ from ..bodymodel import BodyModel
 from .body_unknowns import rotation_names
 from .joint_energy import JointEnergy
 from .least_squares import least_squares
+from .normal_equations import NormalEquations
+from .sequences import ArrowEquations, Motion
 from .solution import Solution, Status
 
-# The shape is found from so many frames of a sequence, evenly spaced, in so many rounds of shape and poses in turn.
+# The shape is found from so many frames of a sequence, evenly spaced.
 SHAPE_FRAMES = 24
-SHAPE_ROUNDS = 3
-POSE_STEPS = 8
-SMOOTHING_SWEEPS = 2
+SHAPE_STEPS = 8
 SMOOTHING_STEPS = 4
-TOLERANCE = 1e-4
+TOLERANCE = 1e-3
+# So many frames' derivatives are made at once.
+FRAMES_AT_ONCE = 256
 
 
 @runtime_checkable
 class BodyEnergy(Protocol):
-    """Residuals of a body's arguments and their Jacobian; arguments that `data` holds instead of `params` are fixed."""
+    """Residuals of a body and their equations; arguments that `data` holds instead of `params` are fixed."""
 
     @property
     def model(self) -> BodyModel:
@@ -33,7 +35,7 @@ class BodyEnergy(Protocol):
 
     @property
     def mean(self) -> dict[str, Tensor]:
-        """The shape arguments of the mean body: the first of `names`."""
+        """The shape arguments of the mean body: the last of `names`."""
         ...
 
     @property
@@ -45,8 +47,8 @@ class BodyEnergy(Protocol):
         """Return residuals (n, R)."""
         ...
 
-    def linearised(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return residuals (n, R) and their Jacobian (n, R, D) by `params` in order."""
+    def equations(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> NormalEquations:
+        """Return the normal equations of n bodies by `params` in order."""
         ...
 
 
@@ -55,8 +57,8 @@ def shared_shape(
 ) -> dict[str, Tensor]:
     """Return the shape arguments (S T, ...) that fit some frames of each sequence best, the same in all its frames.
 
-    Each frame is first fitted with a shape of its own; the mean of those is refined by Gauss-Newton on the shape with
-    the poses eliminated (the Schur complement of the normal equations), the poses following after each step.
+    Each of them is first fitted with a shape of its own; from the mean of those, all poses and the one shape are solved
+    for together.
 
     Args:
         energy: of the fit.
@@ -70,107 +72,126 @@ def shared_shape(
     chosen = torch.linspace(0, length - 1, count, device=device).round().long()
     rows = (torch.arange(sequences, device=device).unsqueeze(-1) * length + chosen).flatten()
     few = {name: value[rows] for name, value in data.items()}
-    names = rotation_names(energy.model, energy.names)
-    options: dict[str, Any] = {
-        "rotations": names,
-        "jacobian": energy.linearised,
-        "tolerance": TOLERANCE,
-        "damping": 1e-2,
-    }
-    solved = least_squares(energy.residuals, {name: value[rows] for name, value in start.items()}, data=few, **options)
+    solved = least_squares(
+        energy.residuals,
+        {name: start[name][rows] for name in energy.names},
+        data=few,
+        rotations=rotation_names(energy.model, energy.names),
+        jacobian=energy.equations,
+        tolerance=TOLERANCE,
+        damping=1e-2,
+    )
     valid = (solved.status != Status.INVALID).view(sequences, count)
     share = valid / valid.sum(-1, keepdim=True).clamp(min=1)
-    poses = {name: value for name, value in solved.params.items() if name not in energy.mean}
     shape = {}
     for name, mean in energy.mean.items():
-        own = solved.params[name].view(sequences, count, -1)
-        shape[name] = torch.where(valid.any(-1, keepdim=True), (share.unsqueeze(-1) * own).sum(1), mean.flatten())
-
-    def spread(times: int) -> dict[str, Tensor]:
-        return {
-            name: value.repeat_interleave(times, 0).view(sequences * times, *energy.mean[name].shape)
-            for name, value in shape.items()
-        }
-
-    for _ in range(SHAPE_ROUNDS):
-        fixed = {**few, **spread(count)}
-        poses = least_squares(energy.residuals, poses, data=fixed, steps=POSE_STEPS, **options).params
-        step = _eliminated(*energy.linearised({**spread(count), **poses}, few), shape, valid)
-        sizes = [value.shape[-1] for value in shape.values()]
-        parts = zip(shape.items(), step.split(sizes, dim=-1), strict=True)
-        shape = {name: value + part for (name, value), part in parts}
-    return spread(length)
+        own = solved.params[name].view(sequences, count, *mean.shape)
+        weighted = (share.view(*share.shape, *(1,) * mean.dim()) * own).sum(1)
+        shape[name] = torch.where(valid.any(-1).view(-1, *(1,) * mean.dim()), weighted, mean)
+    together = solved_together(energy, solved.params, shape, few, valid, SHAPE_STEPS)
+    return {name: together[name].repeat_interleave(length, 0) for name in shape}
 
 
-def _eliminated(residuals: Tensor, jacobian: Tensor, shape: dict[str, Tensor], valid: Tensor) -> Tensor:
-    """Return the step (S, n) of Gauss-Newton in the shape, whose n columns come first, poses eliminated."""
-    size = sum(value.shape[-1] for value in shape.values())
-    matrix = jacobian.mT @ jacobian
-    slope = jacobian.mT @ residuals.unsqueeze(-1)
-    pose = matrix[:, size:, size:]
-    diagonal = pose.diagonal(dim1=-2, dim2=-1)
-    pose = pose + torch.diag_embed(1e-4 * diagonal + 1e-9 * diagonal.amax(-1, keepdim=True).clamp(min=1e-9))
-    across = torch.cat((matrix[:, size:, :size], slope[:, size:]), dim=-1)
-    factor, failed = torch.linalg.cholesky_ex(pose)
-    solved = torch.cholesky_solve(across, factor)
-    own = torch.cat((matrix[:, :size, :size], slope[:, :size]), dim=-1)
-    reduced = own - matrix[:, :size, size:] @ solved
-    good = valid.flatten() & (failed == 0) & reduced.flatten(1).isfinite().all(-1)
-    reduced = torch.where(good[:, None, None], reduced, 0).view(*valid.shape, size, size + 1).sum(1)
-    system = reduced[..., :size]
-    diagonal = system.diagonal(dim1=-2, dim2=-1)
-    system = system + torch.diag_embed(1e-3 * diagonal + 1e-9 * diagonal.amax(-1, keepdim=True).clamp(min=1e-9))
-    factor, failed = torch.linalg.cholesky_ex(system)
-    step = -torch.cholesky_solve(reduced[..., size:], factor).squeeze(-1)
-    return torch.where(((failed == 0) & step.isfinite().all(-1)).unsqueeze(-1), step, 0)
+def solved_together(
+    energy: BodyEnergy,
+    params: dict[str, Tensor],
+    shape: dict[str, Tensor],
+    data: dict[str, Tensor],
+    valid: Tensor,
+    steps: int,
+    smoothness: float = 0.0,
+) -> dict[str, Tensor]:
+    """Return the unknowns of all frames (S T, ...), and the one shape (S, ...) of each sequence, solved for at once.
+
+    Args:
+        energy: of a frame.
+        params: where the frames stand, (S T, ...).
+        shape: where the shape does, (S, ...).
+        data: target, trust (S T, ...).
+        valid: (S, T) which frames have a say.
+        steps: the most that are taken.
+        smoothness: weight of the squared second differences over time of the joints, metres.
+    """
+    length = valid.shape[1]
+    names = [name for name in energy.names if name not in shape]
+    usable = valid.flatten()[:, None]
+    clean = {
+        "target": torch.where(usable.unsqueeze(-1), data["target"], 0).unflatten(0, valid.shape),
+        "trust": torch.where(usable, data["trust"], 0).unflatten(0, valid.shape),
+        "meets": (valid[:, :-2] & valid[:, 1:-1] & valid[:, 2:]).to(energy.model.v_template),
+    }
+    smooth = smoothness > 0 and length > 2
+
+    def frames_of(unknowns: dict[str, Tensor]) -> dict[str, Tensor]:
+        spread = {name: unknowns[name].repeat_interleave(length, 0) for name in shape}
+        return {**{name: unknowns[name].flatten(0, 1) for name in names}, **spread}
+
+    def motion_of(seen: dict[str, Tensor]) -> Motion:
+        return Motion((1.0, -2.0, 1.0), smoothness**0.5 * seen["meets"])
+
+    def residuals(unknowns: dict[str, Tensor], seen: dict[str, Tensor]) -> Tensor:
+        frames, batch = frames_of(unknowns), seen["trust"].shape[:2]
+        given = {name: seen[name].flatten(0, 1) for name in ("target", "trust")}
+        rows = energy.residuals(frames, given).unflatten(0, batch).flatten(1)
+        if not smooth:
+            return rows
+        arguments: dict[str, Any] = frames
+        joints = energy.model.joints(**arguments).unflatten(0, batch)
+        return torch.cat((rows, motion_of(seen).residuals(joints)), dim=-1)
+
+    def equations(unknowns: dict[str, Tensor], seen: dict[str, Tensor]) -> ArrowEquations:
+        frames = frames_of(unknowns)
+        given = {name: seen[name].flatten(0, 1) for name in ("target", "trust")}
+        each, joints, moves = [], [], []
+        for part in torch.arange(len(given["trust"]), device=energy.model.device).split(FRAMES_AT_ONCE):
+            here: dict[str, Any] = {name: value[part] for name, value in frames.items()}
+            each.append(energy.equations(here, {name: value[part] for name, value in given.items()}))
+            if smooth:
+                moved = energy.model.joints_jacobian(**here)
+                joints.append(moved.points)
+                moves.append(torch.cat([moved.blocks[name] for name in frames], dim=-1))
+        together = NormalEquations(torch.cat([e.matrix for e in each]), torch.cat([e.slope for e in each]))
+        sizes = [unknowns[name].shape[2:].numel() for name in names]
+        arrow = ArrowEquations.of(together, len(seen["trust"]), sizes)
+        if smooth:
+            arrow.add_motion(motion_of(seen), torch.cat(joints), torch.cat(moves))
+        return arrow
+
+    solved = least_squares(
+        residuals,
+        {**{name: params[name].unflatten(0, valid.shape) for name in names}, **shape},
+        data=clean,
+        rotations=rotation_names(energy.model, names),
+        jacobian=equations,
+        steps=steps,
+        tolerance=TOLERANCE,
+        damping=1e-3,
+    ).params
+    kept = {
+        name: torch.where(usable.view(-1, *(1,) * (params[name].dim() - 1)), solved[name].flatten(0, 1), params[name])
+        for name in names
+    }
+    return {**kept, **{name: solved[name] for name in shape}}
 
 
 def smoothed(
-    energy: JointEnergy, solved: Solution, data: dict[str, Tensor], frames: tuple[int, int]
+    energy: JointEnergy,
+    solved: Solution,
+    shape: dict[str, Tensor],
+    data: dict[str, Tensor],
+    frames: tuple[int, int],
 ) -> dict[str, Tensor]:
-    """Return poses (S T, ...) of a motion whose joints have small second differences over time.
-
-    Every third frame is solved at once with its neighbours held, then the next third: frames three apart do not meet
-    in a second difference, so that each round is an exact descent of the whole energy (block Gauss-Seidel).
+    """Return the unknowns (S T, ...) of a motion whose joints have small second differences over time.
 
     Args:
         energy: of the fit.
         solved: unknowns (S T, ...) and status of the frames, each for itself.
-        data: target, trust, and the fixed shape.
+        shape: (S T, ...) that they share.
+        data: target, trust.
         frames: S and T.
     """
-    sequences, length = frames
     valid = (solved.status != Status.INVALID).view(frames)
-    meets = (valid[:, :-2] & valid[:, 1:-1] & valid[:, 2:]).to(energy.model.v_template)
-    stencil = _adjoint(meets, (1.0, 4.0, 1.0))
-    params = dict(solved.params)
-    pull = (energy.weights.temporal * stencil).sqrt() / energy.weights.noise
-    for _ in range(SMOOTHING_SWEEPS):
-        for third in range(3):
-            joints = energy.model.joints(**energy.arguments(params, data)).view(*frames, -1)
-            jerk = (joints[:, :-2] - 2 * joints[:, 1:-1] + joints[:, 2:]) * meets.unsqueeze(-1)
-            course = joints - _adjoint(jerk, (1.0, -2.0, 1.0)) / stencil.clamp(min=1).unsqueeze(-1)
-            rows = torch.arange(sequences * length, device=valid.device).view(frames)[:, third::3].flatten()
-            here = {name: value[rows] for name, value in data.items()}
-            here["course"] = course.view(sequences * length, -1, 3)[rows]
-            here["pull"] = pull.flatten()[rows]
-            moved = least_squares(
-                energy.residuals,
-                {name: value[rows] for name, value in params.items()},
-                data=here,
-                rotations=rotation_names(energy.model, params),
-                jacobian=energy.linearised,
-                steps=SMOOTHING_STEPS,
-                tolerance=TOLERANCE,
-                damping=1e-2,
-            )
-            params = {name: value.index_copy(0, rows, moved.params[name]) for name, value in params.items()}
-    return params
-
-
-def _adjoint(differences: Tensor, stencil: tuple[float, float, float]) -> Tensor:
-    """Return (S, T, ...) sums over the second differences (S, T - 2, ...) that a frame takes part in, by its place."""
-    edge = differences.new_zeros(differences.shape[0], 2, *differences.shape[2:])
-    padded = torch.cat((edge, differences, edge), dim=1)
-    first, middle, last = stencil
-    return first * padded[:, 2:] + middle * padded[:, 1:-1] + last * padded[:, :-2]
+    one = {name: value.view(*frames, *value.shape[1:])[:, 0] for name, value in shape.items()}
+    smoothness = energy.weights.temporal / energy.weights.noise**2
+    together = solved_together(energy, solved.params, one, data, valid, SMOOTHING_STEPS, smoothness)
+    return {**together, **{name: together[name].repeat_interleave(frames[1], 0) for name in shape}}

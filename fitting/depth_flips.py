@@ -7,6 +7,7 @@ wrong one of the two. Per limb there are four: neither, upper, lower or both seg
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..bodymodel import Skeleton, forward_kinematics
+from ..geometry import axis_angle_to_matrix, matrix_to_axis_angle
+
+Unknowns = dict[str, Tensor]
 
 FLIPS = ((False, False), (True, False), (False, True), (True, True))
 """Whether the upper and the lower segment are mirrored."""
@@ -84,6 +88,58 @@ def choose_by_limb(
     best = torch.cat((best, torch.zeros_like(best[..., :1])), dim=-1)
     index = best[..., owner].unsqueeze(-1).expand(candidates.shape[1:])
     return candidates.gather(0, index.unsqueeze(0)).squeeze(0)
+
+
+def try_depth_flips(
+    unknowns: Unknowns,
+    root: Float[Tensor, "n frames 3 3"],
+    rest_joints: Float[Tensor, "n frames J 3"],
+    skeleton: Skeleton,
+    settle: Callable[[Unknowns], Unknowns],
+    total: Callable[[Unknowns], Tensor],
+) -> Unknowns:
+    """Return unknowns (n, ...) with each limb as the best of its four depths has it.
+
+    Args:
+        unknowns: where the fit stands; `body_pose` (n, *frames, k, 3) among them.
+        root: its rotation in camera axes.
+        rest_joints: of the shaped body.
+        skeleton: of the model.
+        settle: takes a few steps from unknowns (4 n, ...), the flips in front.
+        total: the energy of unknowns (c n, ...), one number each.
+    """
+    pose = unknowns["body_pose"]
+    samples, count = len(pose), pose.shape[-2]
+    limbs = limbs_of(skeleton, pose.device)
+    still = torch.eye(3, dtype=pose.dtype, device=pose.device)
+    still = still.expand(*root.shape[:2], skeleton.num_joints - count - 1, 3, 3)
+    turned = axis_angle_to_matrix(pose.reshape(*root.shape[:2], count, 3))
+    local = torch.cat((root.unsqueeze(-3), turned, still), dim=-3)
+    flipped = matrix_to_axis_angle(flipped_rotations(local, rest_joints, skeleton, limbs)[..., 1 : count + 1, :, :])
+    starts = _repeated(unknowns, len(FLIPS))
+    starts["body_pose"] = torch.cat((pose, flipped[1:].reshape(-1, *pose.shape[1:])))
+    settled = settle(starts)
+    poses = settled["body_pose"].unflatten(0, (len(FLIPS), samples))
+    owner = limbs.of_joint[1 : count + 1]
+    # The unflipped body with one limb of one flip at a time, all terms counted.
+    chains = len(limbs.chains)
+    own = (torch.arange(chains, device=owner.device).unsqueeze(-1) == owner).view(
+        chains, *(1,) * (poses.dim() - 2), count, 1
+    )
+    unflipped = {name: value[:samples] for name, value in settled.items()}
+    tried = _repeated(unflipped, chains * len(FLIPS))
+    tried["body_pose"] = torch.where(own, poses.unsqueeze(0), poses[0]).flatten(0, 2)
+    cost = total(tried).unflatten(0, (chains, len(FLIPS), samples)).nan_to_num(torch.inf).movedim(0, -1)
+    cost = cost.view(len(FLIPS), samples, *(1,) * (poses.dim() - 4), chains)
+    mixed = {**unflipped, "body_pose": choose_by_limb(poses, cost.expand(*poses.shape[:-2], chains), owner)}
+    candidates = {name: torch.cat((mixed[name], value)) for name, value in settled.items()}
+    best = total(candidates).view(1 + len(FLIPS), samples).nan_to_num(torch.inf).argmin(0)
+    rows = best * samples + torch.arange(samples, device=best.device)
+    return {name: value.index_select(0, rows) for name, value in candidates.items()}
+
+
+def _repeated(unknowns: Unknowns, times: int) -> Unknowns:
+    return {name: value.repeat(times, *(1,) * (value.dim() - 1)) for name, value in unknowns.items()}
 
 
 def _swing_to_mirror(direction: Tensor) -> Tensor:

@@ -113,18 +113,19 @@ def fit_joints(
                 start = _start(energy, fixed, target, weight, points.stand_ins)
         solved = least_squares(
             energy.residuals,
-            {name: value for name, value in start.items() if name not in fixed},
+            {name: start[name] for name in energy.names if name not in fixed},
             data={**data, **fixed},
             rotations=rotation_names(model, start),
-            jacobian=energy.linearised,
+            jacobian=energy.equations,
             steps=steps,
             tolerance=TOLERANCE,
             damping=1e-2,
             callback=callback,
         )
-        params = {name: fixed[name] if name in fixed else solved.params[name] for name in energy.names}
+        params = {name: fixed[name] if name in fixed else solved.params[name] for name in start}
         if frames is not None and frames[1] > 2 and terms.temporal > 0:
-            params = {**params, **smoothed(energy, solved, {**data, **fixed}, frames)}
+            together = smoothed(energy, solved, fixed, data, frames)
+            params = {name: together[name] for name in params}
             loss = energy.residuals(params, data).square().sum(-1)
             solved = solved._replace(loss=loss)
         distances = (energy.points(params) - target).norm(dim=-1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..cameras import PerspectiveCamera
@@ -23,12 +24,31 @@ class Target(NamedTuple):
         camera: the known camera with batch (N, T), without its place in the world; None to find a weak-perspective one.
     """
 
-    keypoints: Float[Tensor, "N T K 2"]
-    confidence: Float[Tensor, "N T K"]
-    middle: Float[Tensor, "N T 2"]
-    diagonal: Float[Tensor, "N T"]
-    valid: Bool[Tensor, "N T"]
+    keypoints: Float[Tensor, "*frames K 2"]
+    confidence: Float[Tensor, "*frames K"]
+    middle: Float[Tensor, "*frames 2"]
+    diagonal: Float[Tensor, "*frames"]
+    valid: Bool[Tensor, "*frames"]
     camera: PerspectiveCamera | None
+
+    def of(self, person: Int[Tensor, " n"]) -> Target:
+        """Return those of some of the N, by number."""
+        return self._each(lambda value: value.index_select(0, person))
+
+    def frames(self) -> Target:
+        """Return the same with one flat batch dimension."""
+        return self._each(lambda value: value.flatten(0, 1))
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> Target:
+        given = self.camera
+        if given is None:
+            camera = None
+        else:
+            distortion = None if given.distortion is None else function(given.distortion)
+            focal, center, rotation, translation = (function(value) for value in given[:4])
+            camera = PerspectiveCamera(focal, center, rotation, translation, distortion)
+        keypoints, confidence, middle, diagonal, valid = (function(value) for value in self[:5])
+        return Target(keypoints, confidence, middle, diagonal, valid, camera)
 
 
 def keypoint_target(
@@ -95,5 +115,6 @@ def camera_of_frames(
 
 def without_place(camera: PerspectiveCamera) -> PerspectiveCamera:
     """Return the camera at the world's origin, axes along the world's: the body is then fitted in camera axes."""
+    batch = camera.focal.shape[:-1]
     identity = torch.eye(3, dtype=camera.focal.dtype, device=camera.focal.device)
-    return camera._replace(rotation=identity, translation=identity.new_zeros(3))
+    return camera._replace(rotation=identity.expand(*batch, 3, 3), translation=identity.new_zeros(*batch, 3))

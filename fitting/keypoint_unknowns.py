@@ -18,38 +18,39 @@ TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip", "neck", "mi
 
 def torso_weights(energy: KeypointEnergy) -> Tensor:
     """Return the weight (K,) of each keypoint while only camera and root are sought."""
-    weights = [1.0 if name in TORSO else LIMB_WEIGHT for name in energy.regressor.names]
-    return energy.body.v_template.new_tensor(weights)
+    return energy.model.v_template.new_tensor([1.0 if name in TORSO else LIMB_WEIGHT for name in energy.names])
 
 
 def start_unknowns(energy: KeypointEnergy) -> dict[str, Tensor]:
-    """Return the unknowns (S, N, T, ...) in each pose to start from, with each facing, of mean shape.
+    """Return the unknowns (S N, T, ...) in each pose to start from, with each facing, of mean shape; starts in front.
 
     S = 4 M: the view of each is the one that matches best.
     """
     starts = [_start_in(energy, pose) for pose in energy.starts]
-    return {name: torch.cat([start[name] for start in starts]) for name in starts[0]}
+    order = ("global_orient", "body_pose", "log_scale", "translation", "transl", energy.shape_argument)
+    names = [name for name in order if name in starts[0]]
+    return {name: torch.cat([start[name] for start in starts]).flatten(0, 1) for name in names}
 
 
 def _start_in(energy: KeypointEnergy, body_pose: Tensor) -> dict[str, Tensor]:
     """Return the unknowns (4, N, T, ...) in one pose."""
-    target, like = energy.target, energy.body.v_template
+    target, like = energy.target, energy.model.v_template
     frames = target.diagonal.shape
     resting = {"global_orient": like.new_zeros(3), "body_pose": body_pose, **energy.mean_shape()}
-    points, joints = energy.keypoints(resting)
+    points, root = energy.keypoints(resting), energy.root(resting)
     seen = target.confidence * torso_weights(energy)
-    views = starting_views(points, target.keypoints, seen, origin=joints[0], smallest_scale=0.05)
+    views = starting_views(points, target.keypoints, seen, origin=root, smallest_scale=0.05)
     unknowns = {name: value.expand(FACINGS, *frames, *value.shape) for name, value in resting.items()}
     unknowns[energy.shape_argument] = unknowns[energy.shape_argument][:, :, :1]
     unknowns["global_orient"] = views.global_orient
     camera = target.camera
     if camera is None:
         unknowns["log_scale"] = views.scale.log()
-        unknowns["translation"] = views.translation - views.scale.unsqueeze(-1) * joints[0, :2]
+        unknowns["translation"] = views.translation - views.scale.unsqueeze(-1) * root[:2]
         return unknowns
     pixels = views.translation * target.diagonal.unsqueeze(-1) + target.middle
     depth = camera.focal.mean(-1) / (views.scale * target.diagonal)
-    unknowns["transl"] = camera.unproject(pixels.unsqueeze(-2), depth.unsqueeze(-1)).squeeze(-2) - joints[0]
+    unknowns["transl"] = camera.unproject(pixels.unsqueeze(-2), depth.unsqueeze(-1)).squeeze(-2) - root
     return unknowns
 
 
@@ -57,7 +58,7 @@ def resume_unknowns(
     energy: KeypointEnergy, init: Solution, known: PerspectiveCamera | None, frames: tuple[int, int]
 ) -> dict[str, Tensor]:
     """Return the unknowns (N, T, ...) of a previous solution."""
-    target, like = energy.target, energy.body.v_template
+    target, like = energy.target, energy.model.v_template
     names = ("global_orient", "body_pose", energy.shape_argument, "transl")
     missing = [name for name in names if name not in init.params]
     kind = WeakPerspectiveCamera if known is None else PerspectiveCamera
@@ -77,19 +78,19 @@ def resume_unknowns(
                 "pass a solution of the same samples"
             )
         params[name] = value.reshape(*frames, *value.shape[len(batch) :])
-    params[energy.shape_argument] = params[energy.shape_argument].mean(1, keepdim=True)
+    shape = {energy.shape_argument: params.pop(energy.shape_argument).mean(1, keepdim=True)}
     transl = params.pop("transl")
     if isinstance(init.camera, WeakPerspectiveCamera):
         scale = init.camera.scale.detach().to(like).reshape(frames) / target.diagonal
         shift = init.camera.translation.detach().to(like).reshape(*frames, 2) - target.middle
         params["log_scale"] = scale.clamp(min=1e-6).log()
         params["translation"] = shift / target.diagonal.unsqueeze(-1) + scale.unsqueeze(-1) * transl[..., :2]
-        return params
+        return {**params, **shape}
     assert known is not None
-    root = energy.root(params)
+    root = energy.root(shape)
     params["global_orient"] = _turn(known.rotation, params["global_orient"])
     seen = (known.rotation @ (root + transl).unsqueeze(-1)).squeeze(-1) + known.translation
-    return {**params, "transl": seen - root}
+    return {**params, "transl": seen - root, **shape}
 
 
 def report_solution(
@@ -101,9 +102,7 @@ def report_solution(
 ) -> Solution:
     """Turn a solution in unknowns (N, T, ...) into one in the model's arguments and the caller's batch."""
     target, unknowns = energy.target, solved.params
-    points, _ = energy.keypoints(unknowns)
-    error = (energy.project(unknowns, points) - target.keypoints).norm(dim=-1) * target.diagonal.unsqueeze(-1)
-    residuals = torch.where(target.confidence > 0, error, torch.nan)
+    residuals = torch.where(target.confidence > 0, energy.distances(unknowns), torch.nan)
     shape = unknowns[energy.shape_argument]
     params = {
         energy.shape_argument: shape.expand(*target.valid.shape, *shape.shape[2:]),

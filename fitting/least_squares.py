@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .normal_equations import NormalEquations, Penalty, column_bounds, robust_loss, robust_weights
+from .normal_equations import Equations, Penalty, column_bounds, robust_loss, robust_weights
 from .residual_problem import ResidualProblem
 from .solution import Solution, Status
 from .tangent import joined, retract, unwound
@@ -23,7 +23,7 @@ def least_squares(
     *,
     data: Any = None,
     rotations: Collection[str] = (),
-    jacobian: Callable[..., tuple[Tensor, Tensor]] | None = None,
+    jacobian: Callable[..., tuple[Tensor, Tensor] | Equations] | None = None,
     bounds: Mapping[str, tuple[float | Tensor | None, float | Tensor | None]] | None = None,
     penalty: Penalty = "l2",
     sigma: float | Tensor = 1.0,
@@ -50,7 +50,8 @@ def least_squares(
         rotations: names of the params that are axis-angle vectors (*B, ..., 3). They move on the manifold, by turns
             from the left R -> exp(d) R, cross half a turn without a seam, and come back no longer than it.
         jacobian: `jacobian(params[, data]) -> (residual, (*B, R, D))` in the tangent space, columns in the order of
-            `params`, see `tangent_jacobian`, which is what is used by default (forward differentiation).
+            `params`, see `tangent_jacobian`, which is what is used by default (forward differentiation). Where most of
+            a Jacobian is zeros it may return `NormalEquations` instead.
         bounds: name to (lower, upper), each a number, a tensor that broadcasts against one sample's values, or None.
             Steps are projected onto the box, and so is the start.
         penalty: of the residuals: "l2" r², "huber" or "geman_mcclure", see `physique.losses`; the last two by
@@ -98,7 +99,7 @@ def least_squares(
         robust = (penalty, problem.per_group(sigma, group), group)
         weigh = robust_weights(*robust)
         loss = robust_loss(problem.residuals(current, None), *robust)
-        equations = NormalEquations.empty(loss, current)
+        equations: Equations | None = None
         active = loss.isfinite()
         valid = active.clone()
         stale = active.clone()
@@ -110,17 +111,17 @@ def least_squares(
         for step in range(1, steps + 1):
             if bool((active & stale).any()):
                 rows = problem.rows(active & stale)
-                good = equations.fill(rows, *problem.linearised(current, rows), weigh)
+                equations, good = problem.linearised(current, rows, weigh, equations)
                 lost = active & stale & ~good
                 if step == 1:
                     valid = valid & ~lost
                     status = torch.where(lost, int(Status.INVALID), status)
                 active, stale = active & ~lost, torch.zeros_like(stale)
             rows = problem.rows(active)
-            if not bool(active.any()):
+            if equations is None or not bool(active.any()):
                 break
             here = _take(current, rows)
-            move, predicted, solved = equations.step(rows, strength, limits.room(here))
+            move, predicted, solved = equations.rows(rows).step(_rows(strength, rows), limits.room(here))
             trial = retract(here, move, rotations)
             after = robust_loss(problem.residuals(trial, rows), *robust)
             before, moving = _rows(loss, rows), _rows(active, rows)

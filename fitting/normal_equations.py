@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -42,59 +42,147 @@ def robust_weights(penalty: Penalty, sigma: float | Tensor, group: int) -> Calla
     return weigh
 
 
-class NormalEquations(NamedTuple):
+@runtime_checkable
+class Equations(Protocol):
+    """The normal equations of N samples, in whatever form they are solved best."""
+
+    def finite(self) -> Tensor:
+        """Return whether those of each sample are finite, (N,)."""
+        ...
+
+    def rows(self, rows: Tensor | None) -> Equations:
+        """Return those of some samples; None: all."""
+        ...
+
+    def like(self, count: int) -> Equations:
+        """Return equations of as many samples, to be filled by `put`."""
+        ...
+
+    def put(self, rows: Tensor, fresh: Any) -> None:
+        """Take the place of those of the samples `rows`."""
+        ...
+
+    def step(self, damping: Tensor, room: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Solve for the step.
+
+        Args:
+            damping: (N,) relative to the diagonal.
+            room: how far each number may go down and up, two (N, D), or None: everywhere.
+
+        Returns:
+            the step (N, D), the loss that it should take off (N,), and whether the system could be solved (N,).
+        """
+        ...
+
+
+class NormalEquations:
     """JᵀWJ and JᵀWr of N samples: half the curvature, and half the slope, of their losses.
+
+    What `jacobian` of `least_squares` may return in place of residuals and their Jacobian: terms are added one by one,
+    each in the form that it has, and rows of zeros are never made.
+
+    Args:
+        matrix: (N, D, D), symmetric.
+        slope: (N, D).
 
     Attributes:
         matrix: (N, D, D).
         slope: (N, D).
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> equations = NormalEquations.zeros(x, 2)
+        >>> equations.add(x.sum(-1, keepdim=True), torch.ones(1, 1, 2))  # the square of the sum
+        >>> equations.add_squares(0, x - 1, 1.0)  # and the squares of x - 1
+        >>> equations.matrix[0], equations.slope[0]
+        (tensor([[2., 1.],
+                [1., 2.]]), tensor([3., 4.]))
     """
 
-    matrix: Tensor
-    slope: Tensor
+    def __init__(self, matrix: Tensor, slope: Tensor) -> None:
+        """Hold both; see the class for the arguments."""
+        self.matrix, self.slope = matrix, slope
 
     @classmethod
-    def empty(cls, like: Tensor, params: Mapping[str, Tensor]) -> NormalEquations:
-        """Return zero equations for params (N, ...)."""
-        size = sum(value.shape[1:].numel() for value in params.values())
+    def zeros(cls, like: Tensor, size: int) -> NormalEquations:
+        """Return equations of D = `size` unknowns for as many samples as `like` (N, ...) has, of its type."""
         return cls(like.new_zeros(len(like), size, size), like.new_zeros(len(like), size))
 
-    def fill(
-        self, rows: Tensor | None, residuals: Tensor, jacobian: Tensor, weigh: Callable[[Tensor], Tensor] | None
-    ) -> Tensor:
-        """Set the equations of the samples `rows` (None: all), and return for all N whether theirs are finite."""
+    @classmethod
+    def of(
+        cls, residuals: Tensor, jacobian: Tensor, weigh: Callable[[Tensor], Tensor] | None = None
+    ) -> NormalEquations:
+        """Return the equations of residuals (N, R) and their Jacobian (N, R, D)."""
         weighted = jacobian if weigh is None else weigh(residuals).unsqueeze(-1) * jacobian
-        matrix = weighted.mT @ jacobian
-        slope = (weighted.mT @ residuals.unsqueeze(-1)).squeeze(-1)
-        good = slope.isfinite().all(-1) & matrix.diagonal(dim1=-2, dim2=-1).isfinite().all(-1)
-        if rows is None:
-            self.matrix.copy_(matrix)
-            self.slope.copy_(slope)
-            return good
-        self.matrix.index_copy_(0, rows, matrix)
-        self.slope.index_copy_(0, rows, slope)
-        return torch.ones(len(self.slope), dtype=torch.bool, device=good.device).index_copy_(0, rows, good)
+        return cls(weighted.mT @ jacobian, (weighted.mT @ residuals.unsqueeze(-1)).squeeze(-1))
 
-    def step(
-        self, rows: Tensor | None, damping: Tensor, room: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Solve for the step of the samples `rows` (None: all).
+    def add(self, residuals: Tensor, jacobian: Tensor) -> None:
+        """Add the squares of residuals (N, R) that depend on all unknowns: (N, R, D)."""
+        self.matrix.baddbmm_(jacobian.mT, jacobian)
+        self.slope.unsqueeze(-1).baddbmm_(jacobian.mT, residuals.unsqueeze(-1))
+
+    def add_some(self, first: int, residuals: Tensor, jacobian: Tensor) -> None:
+        """Add the squares of residuals (N, R) that depend on the unknowns from `first` on: (N, R, d)."""
+        size = jacobian.shape[-1]
+        corner = self.matrix.narrow(-1, first, size).narrow(-2, first, size)
+        corner += jacobian.mT @ jacobian
+        self.slope.narrow(-1, first, size).unsqueeze(-1).add_(jacobian.mT @ residuals.unsqueeze(-1))
+
+    def add_squares(self, first: int, residuals: Tensor, scale: float | Tensor) -> None:
+        """Add the squares of residuals (N, d) that move by `scale` with the unknowns from `first` on, one each."""
+        size = residuals.shape[-1]
+        self.matrix.diagonal(dim1=-2, dim2=-1).narrow(-1, first, size).add_(scale**2)
+        self.slope.narrow(-1, first, size).add_(scale * residuals)
+
+    def add_turns(self, first: int, weights: Tensor, off: Tensor, turns: Tensor) -> None:
+        """Add weighted squares of how far axis-angle vectors are off.
 
         Args:
-            rows: of the samples.
-            damping: (N,) relative to the diagonal.
-            room: how far each number may go down and up, two (n, D), or None: everywhere.
-
-        Returns:
-            the step (n, D), the loss that it should take off (n,), and whether the system could be solved (n,).
+            first: of their unknowns.
+            weights: (N, n, 3) curvatures of the squares.
+            off: (N, n, 3) half their slopes: weights times differences.
+            turns: (N, n, 3, 3) their `left_turns`.
         """
-        matrix, slope, damping = (
-            v if rows is None else v.index_select(0, rows) for v in (self.matrix, self.slope, damping)
-        )
+        count = off.shape[-2]
+        size = 3 * count
+        corner = self.matrix.narrow(-1, first, size).narrow(-2, first, size)
+        blocks = corner.unflatten(-1, (count, 3)).unflatten(-3, (count, 3)).diagonal(dim1=1, dim2=3)
+        blocks += (turns.mT @ (weights.unsqueeze(-1) * turns)).movedim(1, -1)
+        self.slope.narrow(-1, first, size).add_((turns.mT @ off.unsqueeze(-1)).flatten(-3))
+
+    def add_quadratic(self, first: int, matrix: Tensor, slope: Tensor) -> None:
+        """Add half the curvature (N, d, d) and half the slope (N, d) of a term by the unknowns from `first` on."""
+        size = slope.shape[-1]
+        self.matrix.narrow(-1, first, size).narrow(-2, first, size).add_(matrix)
+        self.slope.narrow(-1, first, size).add_(slope)
+
+    def finite(self) -> Tensor:
+        """See `Equations`."""
+        return self.slope.isfinite().all(-1) & self.matrix.diagonal(dim1=-2, dim2=-1).isfinite().all(-1)
+
+    def rows(self, rows: Tensor | None) -> NormalEquations:
+        """See `Equations`."""
+        if rows is None or len(rows) == len(self.slope):
+            return self
+        return NormalEquations(self.matrix.index_select(0, rows), self.slope.index_select(0, rows))
+
+    def like(self, count: int) -> NormalEquations:
+        """See `Equations`."""
+        return NormalEquations.zeros(self.slope.new_zeros(count), self.slope.shape[-1])
+
+    def put(self, rows: Tensor, fresh: NormalEquations) -> None:
+        """See `Equations`."""
+        self.matrix.index_copy_(0, rows, fresh.matrix)
+        self.slope.index_copy_(0, rows, fresh.slope)
+
+    def step(self, damping: Tensor, room: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Equations`."""
+        matrix, slope = self.matrix, self.slope
         diagonal = matrix.diagonal(dim1=-2, dim2=-1)
         largest = diagonal.amax(-1, keepdim=True)
         scale = torch.maximum(diagonal, SMALLEST_DIAGONAL * torch.where(largest > 0, largest, 1))
-        damped = matrix + torch.diag_embed(damping.unsqueeze(-1) * scale)
+        damped = matrix.clone()
+        damped.diagonal(dim1=-2, dim2=-1).addcmul_(damping.unsqueeze(-1), scale)
         move, solved = _solve(damped, -slope)
         if room is not None:
             move, solved = _bounded(damped, slope, room, move, solved)

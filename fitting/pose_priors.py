@@ -8,6 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .tangent import left_turns, tangent_jacobian
+
+POSES_AT_ONCE = 256
+
 
 @runtime_checkable
 class PosePrior(Protocol):
@@ -20,6 +24,31 @@ class PosePrior(Protocol):
     def energy(self, body_pose: Tensor) -> Tensor:
         """Return one number (*B,) a pose (*B, n, 3), axis-angle; differentiable."""
         ...
+
+
+def prior_residuals(prior: PosePrior, body_pose: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch R"]:
+    """Return the residuals of a prior that has them: its energy is the sum of their squares."""
+    return prior.residuals(body_pose)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def prior_bends(prior: PosePrior, body_pose: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch D D"]:
+    """Return half the curvature of a prior's energy about poses, JᵀJ of its residuals, by the turns of the joints."""
+    batch = body_pose.shape[:-2]
+    flat = body_pose.reshape(-1, *body_pose.shape[-2:])
+    bends = []
+    # So many poses at once that their derivatives stay small.
+    for few in flat.split(POSES_AT_ONCE):
+        _, jacobian = tangent_jacobian(lambda p: prior_residuals(prior, p["pose"]), {"pose": few}, ("pose",))
+        bends.append(jacobian.mT @ jacobian)
+    return torch.cat(bends).unflatten(0, batch)
+
+
+def prior_slope(prior: PosePrior, body_pose: Float[Tensor, "batch n 3"]) -> Float[Tensor, "batch D"]:
+    """Return half the slope of a prior's energy by the turns of the joints."""
+    with torch.enable_grad():
+        pose = body_pose.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(prior.energy(pose).sum(), pose)
+    return (left_turns(body_pose).mT @ slope.unsqueeze(-1)).flatten(-3) / 2
 
 
 def starting_poses(

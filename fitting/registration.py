@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..bodymodel import BodyModel, KeypointRegressor
+from ..bodymodel import BodyModel, KeypointRegressor, SurfacePoints
 from ..bodymodel.limits import LimitBox, default_joint_limits
+from ..geometry import gram_schmidt
 from .correspondences import Correspondences
-from .minimise import minimise
-from .registration_flips import try_depth_flips
+from .depth_flips import try_depth_flips
+from .least_squares import least_squares
+from .normal_equations import NormalEquations
 from .registration_observations import observe
 from .registration_problem import Problem
 from .registration_terms import Term, default_terms
@@ -21,12 +23,28 @@ from .registration_unknowns import report_solution, resume_unknowns, start_from_
 from .relaxed import relaxed_pose
 from .solution import Solution
 
-# Share of the steps, stiffness, and outlier error (share of the person's size) of each stage: find the view and the
-# rough pose stiffly, release, try mirrored limbs, refine.
-STIFF, RELEASE, FLIP, REFINE = (0.15, 1.0, 0.5), (0.2, 0.0, 0.15), (0.35, 0.0, 0.1), (0.3, 0.0, 0.05)
-TOLERANCE = 2e-3
-# Of lr, by unknown.
-RATES = {"body_pose": 0.5, "matrix": 0.5, "log_scale": 0.3, "translation": 0.2, "segment_scale": 0.2}
+
+class Stage(NamedTuple):
+    """Part of a registration.
+
+    Attributes:
+        share: of the steps.
+        stiffness: from 1, the stiff weights of the terms, to 0, those after the release.
+        outlier: error that counts as an outlier, as a share of the person's size.
+        tolerance: it has settled when a step lowers the energy by less than this share.
+    """
+
+    share: float
+    stiffness: float
+    outlier: float
+    tolerance: float
+
+
+# Find the view and the rough pose stiffly, release, try mirrored limbs, refine.
+STEPS, STEPS_FROM_INIT = 60, 30
+STIFF, RELEASE = Stage(0.15, 1.0, 0.5, 1e-2), Stage(0.2, 0.3, 0.15, 3e-3)
+FLIP, REFINE = Stage(0.15, 0.0, 0.1, 5e-3), Stage(0.35, 0.0, 0.05, 1e-2)
+FLIP_ROUNDS = 2
 
 
 def register_surface(
@@ -42,7 +60,6 @@ def register_surface(
     regressor: KeypointRegressor | None = None,
     limits: LimitBox | None = None,
     steps: int | None = None,
-    lr: float = 0.1,
     callback: Callable[[int, int], None] | None = None,
     throw: bool = False,
 ) -> Solution:
@@ -63,8 +80,7 @@ def register_surface(
         terms: of the energy; default: `default_terms()`.
         regressor: makes the keypoints from the body, in place of `KeypointRegressor(keypoint_set, model.data)`.
         limits: of the joints; default: `default_joint_limits`.
-        steps: of Adam over all stages; default: 300, or 100 from `init`.
-        lr: step size of Adam.
+        steps: of Levenberg-Marquardt over all stages, the most that are taken; default: 60, or 30 from `init`.
         callback: called after each step with its number, from 1, and the number of steps.
         throw: raise ValueError unless every sample converged.
 
@@ -103,21 +119,20 @@ def register_surface(
     seen, batch = observe(model, correspondences, keypoints, confidence, depths, regressor)
     joints = next(part.count for part in model.data.table_row.parts if part.name == "body_pose")
     like = model.v_template
-    ids = model.faces[seen.faces].flatten(-2)
-    if regressor is not None:
-        ids = torch.cat((regressor.vertex_ids.expand(len(ids), -1), ids), dim=-1)
     problem = Problem(
         model,
-        model.vertex_bases(ids),
-        regressor if keypoints is not None else None,
+        model.point_bases(SurfacePoints(seen.faces, seen.barycentric)),
+        None if keypoints is None or regressor is None else model.keypoint_bases(regressor),
         seen,
         limits or default_joint_limits(joints, dtype=like.dtype, device=like.device),
         relaxed_pose(model.skeleton, joints, like=like),
         dict(default_terms() if terms is None else terms),
     )
-    total = (300 if init is None else 100) if steps is None else steps
+    total = (STEPS if init is None else STEPS_FROM_INIT) if steps is None else steps
+    if total < 0:
+        raise ValueError(f"steps: expected 0 or more, got {total}; pass how many steps to take at most")
     start = start_from_rest(problem) if init is None else resume_unknowns(problem, init, batch)
-    solved = _solve(problem, start, total, lr, callback, fresh=init is None)
+    solved = _solve(problem, start, total, callback, fresh=init is None)
     solution = report_solution(problem, solved, start, batch)
     return solution.check() if throw else solution
 
@@ -126,48 +141,60 @@ def _solve(
     problem: Problem,
     unknowns: dict[str, Tensor],
     steps: int,
-    lr: float,
     callback: Callable[[int, int], None] | None,
     *,
     fresh: bool,
 ) -> Solution:
     """Take all stages, or with `fresh` false only the last."""
     taken, histories = 0, []
+    persons = torch.arange(len(problem.seen.valid), device=problem.model.device)
 
-    def stage(start: dict[str, Tensor], stiffness: float, outlier: float, budget: int) -> Solution:
+    def whom(unknowns: dict[str, Tensor]) -> Tensor:
+        return persons.repeat(len(unknowns["matrix"]) // max(len(persons), 1))
+
+    def take(stage: Stage, start: dict[str, Tensor], budget: int) -> Solution:
         nonlocal taken
-        before = taken
+        before, repeated = taken, whom(start)
 
         def report(step: int, _: Tensor) -> None:
             if callback is not None:
                 callback(before + step, steps)
 
-        rates = {name: lr * RATES.get(name, 1.0) for name in start}
-        solved = minimise(
-            lambda p: problem.energy(p, stiffness, outlier),
+        def residuals(params: dict[str, Tensor], person: Tensor = repeated) -> Tensor:
+            return problem.residuals(params, person, stage.stiffness, stage.outlier)
+
+        def equations(params: dict[str, Tensor], person: Tensor = repeated) -> NormalEquations:
+            return problem.equations(params, person, stage.stiffness, stage.outlier)
+
+        solved = least_squares(
+            residuals,
             start,
+            # A user's term may hold something of each of the people: then none is left out once it is done.
+            data=repeated if problem.closed else None,
+            rotations=("body_pose",),
+            jacobian=equations,
             steps=budget,
-            lr=rates,
-            schedule=_fade,
-            tolerance=TOLERANCE,
+            tolerance=stage.tolerance,
             callback=report,
         )
         taken += solved.steps
-        histories.append(solved.history if solved.loss.dim() == 1 else solved.history[:, 0])
+        histories.append(solved.history[:, : len(persons)])
         return solved
 
     if not fresh:
-        return stage(unknowns, REFINE[1], REFINE[2], steps)
-    for share, stiffness, outlier in (STIFF, RELEASE):
-        unknowns = stage(unknowns, stiffness, outlier, round(share * steps)).params
-    budget = round(FLIP[0] * steps)
-    unknowns = try_depth_flips(problem, unknowns, FLIP[2], lambda start: stage(start, FLIP[1], FLIP[2], budget))
-    refined = stage(
-        unknowns, REFINE[1], REFINE[2], steps - round(STIFF[0] * steps) - round(RELEASE[0] * steps) - budget
-    )
+        return take(REFINE, unknowns, steps)
+    budgets = [round(stage.share * steps) for stage in (STIFF, RELEASE, FLIP)]
+    for stage, budget in zip((STIFF, RELEASE), budgets, strict=False):
+        unknowns = take(stage, unknowns, budget).params
+    for _ in range(FLIP_ROUNDS if budgets[2] else 0):
+        shape: dict[str, Any] = {problem.shape_argument: unknowns[problem.shape_argument]}
+        unknowns = try_depth_flips(
+            unknowns,
+            gram_schmidt(unknowns["matrix"]).unsqueeze(1),
+            problem.model.joints(**shape).unsqueeze(1),
+            problem.model.skeleton,
+            lambda start: take(FLIP, start, budgets[2]).params,
+            lambda tried: problem.total(tried, whom(tried), FLIP.stiffness, FLIP.outlier),
+        )
+    refined = take(REFINE, unknowns, steps - sum(budgets) - (FLIP_ROUNDS - 1) * budgets[2])
     return refined._replace(steps=taken, history=torch.cat(histories))
-
-
-def _fade(progress: float) -> float:
-    """Return the factor on the step size: constant for half of a stage, then down to a tenth."""
-    return 1.0 if progress < 0.5 else 0.55 + 0.45 * math.cos(2 * math.pi * (progress - 0.5))

@@ -40,6 +40,10 @@ class Observations(NamedTuple):
     size: Float[Tensor, " B"]
     valid: Bool[Tensor, " B"]
 
+    def of(self, person: Int[Tensor, " n"]) -> Observations:
+        """Return those of some people, by number."""
+        return Observations(*(value.index_select(0, person) for value in self))
+
 
 def normalise(
     faces: Tensor,

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..bodymodel.limits import LimitBox
-from ..bodymodel.skeleton import Skeleton
 from ..losses import (
     dense_correspondence_loss,
     determinant_loss,
@@ -17,53 +15,10 @@ from ..losses import (
     reprojection_loss,
     scale_smoothness_loss,
 )
-from .relaxed import RelaxedPose
-
-
-class Registration(NamedTuple):
-    """What a term sees: the body as it stands and what it is compared with, for samples (*B,).
-
-    Image quantities are moved and scaled so that a person's size is about 1: weights do not depend on the image.
-
-    Attributes:
-        joints: (*B, J, 3) in camera axes, metres.
-        points: (*B, N, 3) surface points in camera axes, metres.
-        projected: (*B, N, 2) the same in the image.
-        pixels: (*B, N, 2) where they were seen.
-        weight: (*B, N).
-        keypoints: (*B, K, 3) of the body in camera axes, metres; K = 0 without keypoints.
-        projected_keypoints: (*B, K, 2).
-        target_keypoints: (*B, K, 2).
-        confidence: (*B, K).
-        depths: (*B, K) known depths of the keypoints up to a common shift, metres; NaN where unknown.
-        body_pose: (*B, n, 3) axis-angle.
-        matrix: (*B, 3, 3) free global matrix, before Gram-Schmidt.
-        betas: (*B, S), or None for a model with segment scales.
-        segment_scale: (*B, J) or (*B, J, 3), or None for a model with betas.
-        outlier: image error at which a point's pull fades (Geman-McClure): wide at first, narrow in the end.
-        skeleton: parents and names of the joints.
-        limits: of the joints.
-        relaxed: resting pose and stiffness.
-    """
-
-    joints: Tensor
-    points: Tensor
-    projected: Tensor
-    pixels: Tensor
-    weight: Tensor
-    keypoints: Tensor
-    projected_keypoints: Tensor
-    target_keypoints: Tensor
-    confidence: Tensor
-    depths: Tensor
-    body_pose: Tensor
-    matrix: Tensor
-    betas: Tensor | None
-    segment_scale: Tensor | None
-    outlier: float
-    skeleton: Skeleton
-    limits: LimitBox
-    relaxed: RelaxedPose
+from .normal_equations import NormalEquations
+from .registration_body import Registration
+from .registration_slopes import Slopes
+from .robust_residuals import softened_slope
 
 
 class Term(NamedTuple):
@@ -72,12 +27,25 @@ class Term(NamedTuple):
     Attributes:
         weight: after the release.
         stiff: weight in the first, stiff stage.
-        value: maps a `Registration` to one number a sample, (*B,).
+        value: maps a `Registration` to an energy (*B,), not negative, or better to residuals (*B, R): their squares are
+            summed. An energy is one residual, its square root, and least squares see but one direction of it.
+        add: adds the term, times a number, to the normal equations of any samples, for a term that knows its
+            derivatives in closed form; `value` is an energy then. Default: `value` is differentiated.
     """
 
     weight: float
     stiff: float
     value: Callable[[Registration], Tensor]
+    add: Callable[[Registration, Slopes, float, NormalEquations], None] | None = None
+
+    def residuals(self, body: Registration) -> Tensor:
+        """Return what is squared, (*B, R)."""
+        value = self.value(body)
+        if value.dim() > body.matrix.dim() - 2:
+            return value
+        # Where an energy is zero, so is its slope: that of its root is not a number there.
+        positive = value != 0
+        return torch.where(positive, torch.where(positive, value, 1).sqrt(), 0).unsqueeze(-1)
 
     def __repr__(self) -> str:
         name = getattr(self.value, "__name__", repr(self.value))
@@ -105,14 +73,14 @@ def default_terms() -> dict[str, Term]:
         50.0
     """
     return {
-        "dense": Term(1.0, 1.0, dense),
-        "keypoints": Term(0.6, 0.6, keypoints),
-        "depths": Term(1.0, 1.0, depths),
-        "scale_smoothness": Term(100.0, 1000.0, scale_smoothness),
-        "shape": Term(0.5, 5.0, shape),
-        "joint_angles": Term(20.0, 50.0, joint_angles),
-        "joint_limits": Term(100.0, 100.0, joint_limits),
-        "determinant": Term(1.0, 1.0, determinant),
+        "dense": Term(1.0, 1.0, dense, add_dense),
+        "keypoints": Term(0.6, 0.6, keypoints, add_keypoints),
+        "depths": Term(1.0, 1.0, depths, add_depths),
+        "scale_smoothness": Term(100.0, 1000.0, scale_smoothness, add_scale_smoothness),
+        "shape": Term(0.5, 5.0, shape, add_shape),
+        "joint_angles": Term(20.0, 50.0, joint_angles, add_joint_angles),
+        "joint_limits": Term(1000.0, 300.0, joint_limits, add_joint_limits),
+        "determinant": Term(1.0, 1.0, determinant, add_determinant),
     }
 
 
@@ -167,6 +135,79 @@ def joint_limits(body: Registration) -> Tensor:
 def determinant(body: Registration) -> Tensor:
     """Return what keeps the determinant of the free global matrix positive."""
     return determinant_loss(body.matrix)
+
+
+def add_dense(body: Registration, slopes: Slopes, factor: float, equations: NormalEquations) -> None:
+    """Add `dense`: each distance counts with the weight at which a parabola touches the penalty."""
+    off = body.projected - body.pixels
+    softer = softened_slope(off.norm(dim=-1, keepdim=True), body.outlier)
+    trust = (factor * body.weight).sqrt().unsqueeze(-1) / ERROR_UNIT * softer
+    equations.add((trust * off).flatten(1), (trust.unsqueeze(-1) * slopes.projected).flatten(1, 2))
+
+
+def add_keypoints(body: Registration, slopes: Slopes, factor: float, equations: NormalEquations) -> None:
+    """Add `keypoints` likewise."""
+    off = body.projected_keypoints - body.target_keypoints
+    trust = (factor * body.confidence).sqrt().unsqueeze(-1) / ERROR_UNIT * softened_slope(off, body.outlier)
+    equations.add((trust * off).flatten(1), (trust.unsqueeze(-1) * slopes.projected_keypoints).flatten(1, 2))
+
+
+def add_depths(body: Registration, slopes: Slopes, factor: float, equations: NormalEquations) -> None:
+    """Add `depths`."""
+    known = (~body.depths.isnan()).to(body.keypoints)
+    share = (known / known.sum(-1, keepdim=True).clamp(min=1)).unsqueeze(-2)
+
+    def centred(rows: Tensor) -> Tensor:
+        return factor**0.5 / DEPTH_UNIT * known.unsqueeze(-1) * (rows - share @ rows)
+
+    error = (body.keypoints[..., 2] - body.depths.nan_to_num(0)).unsqueeze(-1)
+    equations.add(centred(error).squeeze(-1), centred(slopes.keypoints[..., 2, :]))
+
+
+def add_scale_smoothness(body: Registration, slopes: Slopes, factor: float, equations: NormalEquations) -> None:
+    """Add `scale_smoothness`: a row a bone."""
+    scales = body.segment_scale
+    if scales is None:
+        return
+    parents = body.skeleton.parents
+    bones = torch.eye(len(parents), dtype=scales.dtype, device=scales.device)
+    bones = factor**0.5 * (bones[1:] - bones[list(parents[1:])])
+    rows = bones if scales.dim() == 2 else torch.kron(bones, torch.eye(3, dtype=scales.dtype, device=scales.device))
+    residuals = scales.flatten(1) @ rows.mT
+    equations.add_some(slopes.first["segment_scale"], residuals, rows.expand(len(scales), -1, -1))
+
+
+def add_shape(body: Registration, slopes: Slopes, factor: float, equations: NormalEquations) -> None:
+    """Add `shape`."""
+    scale, first = factor**0.5, slopes.first[slopes.shape]
+    if body.segment_scale is not None:
+        equations.add_squares(first, scale / SCALE_UNIT * (body.segment_scale - 1).flatten(1), scale / SCALE_UNIT)
+    elif body.betas is not None:
+        equations.add_squares(first, scale * body.betas, scale)
+
+
+def add_joint_angles(body: Registration, slopes: Slopes, factor: float, equations: NormalEquations) -> None:
+    """Add `joint_angles`."""
+    pull = factor * body.relaxed.stiffness
+    off = pull * (body.body_pose - body.relaxed.body_pose)
+    equations.add_turns(slopes.first["body_pose"], pull.expand_as(off), off, slopes.pose_turns)
+
+
+def add_joint_limits(body: Registration, slopes: Slopes, factor: float, equations: NormalEquations) -> None:
+    """Add `joint_limits`."""
+    beyond = (body.body_pose - body.limits.upper).relu() - (body.limits.lower - body.body_pose).relu()
+    weights = factor * (beyond != 0).to(beyond)
+    equations.add_turns(slopes.first["body_pose"], weights, factor * beyond, slopes.pose_turns)
+
+
+def add_determinant(body: Registration, slopes: Slopes, factor: float, equations: NormalEquations) -> None:
+    """Add `determinant`: its root is exp(-det / 2), and the determinant moves by the cofactors."""
+    first, second, third = body.matrix.unbind(-1)
+    cross = torch.linalg.cross
+    cofactors = torch.stack((cross(second, third), cross(third, first), cross(first, second)), dim=-1)
+    root = (factor * determinant(body)).sqrt().unsqueeze(-1)
+    jacobian = -root.unsqueeze(-1) / 2 * cofactors.flatten(1).unsqueeze(1)
+    equations.add_some(slopes.first["matrix"], root, jacobian)
 
 
 def _zero(body: Registration) -> Tensor:

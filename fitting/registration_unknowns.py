@@ -84,7 +84,7 @@ def report_solution(problem: Problem, solved: Solution, start: dict[str, Tensor]
         return seen.valid.view(-1, *(1,) * (value.dim() - 1))
 
     unknowns = {name: torch.where(valid(value), value, start[name]) for name, value in solved.params.items()}
-    body = problem.body(unknowns, 1.0)
+    body = problem.body(unknowns, torch.arange(len(seen.valid), device=seen.valid.device), 1.0)
     error = (body.projected - body.pixels).norm(dim=-1) * seen.size.unsqueeze(-1)
     params = {
         problem.shape_argument: unknowns[problem.shape_argument],

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .normal_equations import Equations, NormalEquations
 from .tangent import tangent_jacobian
+
+# Numbers of a Jacobian that are made at once.
+ELEMENTS = 2**21
 
 
 class ResidualProblem(NamedTuple):
@@ -24,7 +28,7 @@ class ResidualProblem(NamedTuple):
     """
 
     residual: Callable[..., Tensor]
-    jacobian: Callable[..., tuple[Tensor, Tensor]] | None
+    jacobian: Callable[..., tuple[Tensor, Tensor] | Equations] | None
     data: Any
     rotations: Collection[str]
     batch: torch.Size
@@ -34,7 +38,7 @@ class ResidualProblem(NamedTuple):
     def read(
         cls,
         residual: Callable[..., Tensor],
-        jacobian: Callable[..., tuple[Tensor, Tensor]] | None,
+        jacobian: Callable[..., tuple[Tensor, Tensor] | Equations] | None,
         params: Mapping[str, Tensor],
         data: Any,
         rotations: Collection[str],
@@ -91,19 +95,52 @@ class ResidualProblem(NamedTuple):
             return self.residual(self._in_batch(params)).reshape(self.batch.numel(), self.num_residuals)
         return self.residual(params, self._data_of(rows))
 
-    def linearised(self, params: dict[str, Tensor], rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return residuals (n, R) and Jacobian (n, R, D) of the samples `rows` out of params (N, ...)."""
-        if self.data is None:
-            arguments = (self._in_batch(params),)
-        else:
-            here = params if rows is None else {name: value.index_select(0, rows) for name, value in params.items()}
-            arguments = (here, self._data_of(rows))
+    def linearised(
+        self,
+        params: dict[str, Tensor],
+        rows: Tensor | None,
+        weigh: Callable[[Tensor], Tensor] | None,
+        equations: Equations | None,
+    ) -> tuple[Equations, Tensor]:
+        """Return the normal equations, renewed for the samples `rows` (None: all), and which of theirs are finite (N,).
+
+        Args:
+            params: (N, ...).
+            rows: of the samples.
+            weigh: maps residuals (n, R) to weights of their squares; None: all 1.
+            equations: of all N so far; None: there are none yet.
+        """
+        if rows is None:
+            fresh = self._equations((self._in_batch(params),), params, weigh)
+            return fresh, fresh.finite()
+        count = self.batch.numel()
+        if equations is None and len(rows) < count:
+            rows = torch.arange(count, device=rows.device)
+        good = torch.ones(count, dtype=torch.bool, device=rows.device)
+        # So many at once that their Jacobian stays in the caches.
+        size = max(1, self.num_residuals * sum(value.shape[1:].numel() for value in params.values()))
+        for part in rows.split(max(1, ELEMENTS // size)):
+            here = {name: value.index_select(0, part) for name, value in params.items()}
+            fresh = self._equations((here, self._data_of(part)), params, weigh)
+            good.index_copy_(0, part, fresh.finite())
+            if equations is None and len(part) == count:
+                return fresh, good
+            equations = fresh.like(count) if equations is None else equations
+            equations.put(part, fresh)
+        assert equations is not None
+        return equations, good
+
+    def _equations(
+        self, arguments: tuple[Any, ...], params: dict[str, Tensor], weigh: Callable[[Tensor], Tensor] | None
+    ) -> Equations:
+        """Return the normal equations at some samples' parameters and data."""
         if self.jacobian is not None:
-            values, jacobian = self.jacobian(*arguments)
+            result = self.jacobian(*arguments)
         else:
-            values, jacobian = tangent_jacobian(
-                lambda moved: self.residual(moved, *arguments[1:]), arguments[0], self.rotations
-            )
+            result = tangent_jacobian(lambda moved: self.residual(moved, *arguments[1:]), arguments[0], self.rotations)
+        if isinstance(result, Equations):
+            return result
+        values, jacobian = result
         size = sum(value.shape[1:].numel() for value in params.values())
         if values.shape[-1] != self.num_residuals or jacobian.shape != (*values.shape, size):
             raise ValueError(
@@ -111,7 +148,8 @@ class ResidualProblem(NamedTuple):
                 f"{tuple(values.shape)} and {tuple(jacobian.shape)}; a rotation has 3 columns, in the order of params"
             )
         count = values.shape[:-1].numel()
-        return values.reshape(count, self.num_residuals), jacobian.reshape(count, self.num_residuals, size)
+        flat = values.reshape(count, self.num_residuals), jacobian.reshape(count, self.num_residuals, size)
+        return NormalEquations.of(*flat, weigh)
 
     def unflat(self, value: Tensor) -> Tensor:
         """Return (N, ...) in the user's batch."""

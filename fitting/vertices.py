@@ -15,6 +15,7 @@ from ..geometry import nearest_rotation
 from .body_sequence import shared_shape
 from .body_unknowns import pose_arguments, read_targets, repeated, reported, resumed, rotation_names, shape_arguments
 from .least_squares import least_squares
+from .normal_equations import NormalEquations
 from .solution import Solution
 
 
@@ -86,10 +87,10 @@ def fit_vertices(
         fixed = shared_shape(used, start, data, (batch[:-1].numel(), batch[-1])) if sequence and batch.numel() else {}
         solved = least_squares(
             used.residuals,
-            {name: value for name, value in start.items() if name not in fixed},
+            {name: start[name] for name in used.names if name not in fixed},
             data={**data, **fixed},
             rotations=rotation_names(model, start),
-            jacobian=used.linearised,
+            jacobian=used.equations,
             steps=steps,
             damping=1e-3,
             enough=data["trust"].square().sum(-1) * _negligible(target) ** 2,
@@ -123,7 +124,7 @@ class _Matched(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """All unknowns, in the order of the columns."""
         taken = (name for name in self.model.data.table_row.part_names if name in self.model.arguments)
-        return (*self.mean, *taken, "transl")
+        return (*taken, "transl", *self.mean)
 
     @classmethod
     def of(cls, model: BodyModel, surface: SurfacePoints | None) -> _Matched:
@@ -153,8 +154,8 @@ class _Matched(NamedTuple):
         moved = self.points(self._arguments(params, data))
         return (data["trust"].unsqueeze(-1) * (moved - data["target"])).flatten(-2)
 
-    def linearised(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the same, and its Jacobian (n, 3 N, D) by `params` in order."""
+    def equations(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> NormalEquations:
+        """Return the normal equations of that by `params` in order."""
         arguments = self._arguments(params, data)
         if self.surface is None:
             ids = torch.arange(self.model.data.num_vertices, device=self.model.device)
@@ -162,7 +163,8 @@ class _Matched(NamedTuple):
         else:
             moved = self.model.points_jacobian(self.surface, wrt=tuple(params), **arguments)
         residuals = (data["trust"].unsqueeze(-1) * (moved.points - data["target"])).flatten(-2)
-        return residuals, data["trust"].repeat_interleave(3, dim=-1).unsqueeze(-1) * moved.matrix(params)
+        trust = data["trust"].repeat_interleave(3, dim=-1).unsqueeze(-1)
+        return NormalEquations.of(residuals, trust * moved.matrix(params))
 
     def _arguments(self, params: dict[str, Tensor], data: dict[str, Tensor]) -> dict[str, Any]:
         return {**{name: data[name] for name in self.names if name in data}, **params}

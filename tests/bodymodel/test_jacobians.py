@@ -165,3 +165,16 @@ def test_without_correctives_only_their_own_part_is_missing():
         torch.testing.assert_close(rough.blocks[name], exact.blocks[name])
     missing = (rough.blocks["body_pose"] - exact.blocks["body_pose"]).norm() / exact.blocks["body_pose"].norm()
     assert 1e-3 < missing < 1
+
+
+def test_constants_gathered_once_change_nothing():
+    model, arguments = make("smplx")
+    ids = torch.tensor([5, 2, 60])
+    expected = model.vertices_jacobian(ids, **arguments)
+    torch.testing.assert_close(model.vertices_jacobian(model.vertex_bases(ids), **arguments), expected)
+    surface = SurfacePoints(torch.tensor([3, 1]), torch.rand(2, 3, dtype=F64))
+    expected = model.points_jacobian(surface, **arguments)
+    torch.testing.assert_close(model.points_jacobian(model.point_bases(surface), **arguments), expected)
+    regressor = KeypointRegressor("openpose25", model.data, dtype=F64)
+    expected = model.keypoints_jacobian(regressor, **arguments)
+    torch.testing.assert_close(model.keypoints_jacobian(model.keypoint_bases(regressor), **arguments), expected)

@@ -233,14 +233,14 @@ def test_three_scales_a_segment_are_fitted_when_the_model_has_them():
 
 
 def test_init_goes_on_from_a_solution():
-    start = quick(seen())
+    start = register_surface(low_body(), seen(), steps=5)
     unmoved = register_surface(low_body(), seen(), init=start, steps=0)
     for name, value in start.params.items():
         torch.testing.assert_close(unmoved.params[name], value, atol=1e-4, rtol=0)
     torch.testing.assert_close(unmoved.camera.scale, start.camera.scale)
     torch.testing.assert_close(unmoved.camera.translation, start.camera.translation)
     further = register_surface(low_body(), seen(), init=start)
-    assert further.steps <= 100
+    assert further.steps <= 30
     assert (further.residuals.mean(-1) < start.residuals.mean(-1)).all()
     finished = register_surface(low_body(), seen(), init=plain(), keypoints=keypoints()[0], keypoint_set=SET)
     assert errors(finished)[0].mean() < errors(plain())[0].mean() + 5
