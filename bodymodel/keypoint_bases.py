@@ -38,7 +38,8 @@ def keypoint_bases(vertices: VertexBases, regressor: KeypointRegressor) -> Keypo
     M_kv w_jv and x_kj the mean of the vertices by these weights. So a keypoint of many vertices that hang on few joints
     is that many points. Where that does not make fewer points, the vertices are what is posed.
     """
-    joint_weights = regressor.joint_weights if bool(regressor.joint_weights.any()) else None
+    hangs_on_joints = bool(regressor.joint_weights.any()) or not len(regressor.vertex_ids)
+    joint_weights = regressor.joint_weights if hangs_on_joints else None
     mix = regressor.vertex_weights.unsqueeze(1) * vertices.weights  # (K, J, N)
     used = (mix != 0).any(-1)
     mass = mix.sum(-1)
@@ -66,7 +67,7 @@ def keypoint_bases(vertices: VertexBases, regressor: KeypointRegressor) -> Keypo
 
 def keypoints_pass(plan: Plan, constants: Constants, bases: KeypointBases, given: Arguments) -> Tensor:
     """Return the posed keypoints (*B, K, 3)."""
-    if not bases.points.weights.shape[-1]:
+    if bases.joint_weights is not None and not bases.points.weights.shape[-1]:
         return bases.joint_weights @ joints_pass(plan, constants, given)
     points, joints = subset_pass(plan, constants, bases.points, given, given.batch)
     keypoints = _mean(bases.point_weights, points)
