@@ -576,14 +576,22 @@ static int run(const Call *call, int backward)
     float *own = plan.drives + drives;
     if (!backward || points) chains_forward(&plan, memory);
     if (points && call->bodies) {
+        /* Forward in more pieces than threads, for whoever is free. Backward in one each, whoever takes it: its sums are
+         * those of the piece, so that they do not depend on who was first. */
+        int pieces = backward || threads == 1 ? threads : 8 * threads;
 #ifdef _OPENMP
-#pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
 #endif
-        for (int thread = 0; thread < threads; thread++) {
-            float *mine = own + (size_t)thread * each, *gradients = backward ? mine + made : NULL;
+        for (int piece = 0; piece < pieces; piece++) {
+#ifdef _OPENMP
+            int owner = backward ? piece : omp_get_thread_num();
+#else
+            int owner = piece;
+#endif
+            float *mine = own + (size_t)owner * each, *gradients = backward ? mine + made : NULL;
             float *turns = backward ? gradients + drives : NULL;
             if (backward) memset(gradients, 0, sizeof(float) * (drives + own_turns));
-            tiles_pass(&plan, points->tiles * thread / threads, points->tiles * (thread + 1) / threads, mine, gradients, turns);
+            tiles_pass(&plan, points->tiles * piece / pieces, points->tiles * (piece + 1) / pieces, mine, gradients, turns);
             if (backward) gather_turns(&plan, gradients, turns);
         }
     }
