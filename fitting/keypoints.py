@@ -112,9 +112,11 @@ def fit_keypoints(
         limits: of the joints; default: `default_joint_limits`.
         weights: of the energy's terms; default: `KeypointWeights()`.
         prior: on poses, of the model's type and on its device: any object with `energy(body_pose)`, one number a pose.
+            With `residuals(body_pose)` too, whose squares are the energy, it is solved for by least squares.
         starts: (M, n, 3) body poses to start from, each in four facings; 32 are followed, then 8, then 4, those that
             fit best. Default: `prior.start_poses` if it has any, else the relaxed pose.
-        steps: of Adam, over all stages.
+        steps: of Levenberg-Marquardt, over all stages, the most that are taken; default: 60. With a prior that has no
+            `residuals`, of Adam; default: 300.
         callback: called after each step with its number, from 1, and the number of steps.
         throw: raise ValueError unless every sample converged.
 
