@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pool", type=Path, metavar="FILE", help="a saved PosePool, in place of fitting --mocap")
     parser.add_argument("--held-out", nargs="+", default=HELD_OUT, metavar="CLIP", help="clips the poses are from")
     parser.add_argument("--people", default=100, type=int, help="(default: %(default)s)")
-    parser.add_argument("--steps", default=300, type=int, help="(default: %(default)s)")
+    parser.add_argument("--steps", default=60, type=int, help="the most (default: %(default)s)")
     parser.add_argument("--priors", nargs="*", default=list(WEIGHTS), choices=WEIGHTS, help="(default: all)")
     parser.add_argument("--weight", type=float, help="of the priors' energies, to try others")
     parser.add_argument("--seed", default=0, type=int)

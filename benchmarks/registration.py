@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mocap", default=MOCAP, type=Path, metavar="FILE", help="poses (default: %(default)s)")
     parser.add_argument("--people", default=100, type=int, help="(default: %(default)s)")
-    parser.add_argument("--steps", default=60, type=int, help="the most (default: %(default)s)")
+    parser.add_argument("--steps", default=80, type=int, help="the most (default: %(default)s)")
     parser.add_argument("--seed", default=0, type=int)
     parser.add_argument("--quick", action="store_true", help="without the ablation")
     options = parser.parse_args(arguments)

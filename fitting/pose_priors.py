@@ -18,7 +18,8 @@ class PosePrior(Protocol):
     """Anything with `energy(body_pose)`: low for poses that people take.
 
     The priors of `physique.priors` are such, and so is any object or module with that method. One that also has
-    `start_poses` (M, n, 3) tells a fit from which poses to start.
+    `start_poses` (M, n, 3) tells a fit from which poses to start; one with `residuals` (*B, R), whose squares sum to
+    the energy, is solved for by least squares, any other by Adam.
     """
 
     def energy(self, body_pose: Tensor) -> Tensor:

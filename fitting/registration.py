@@ -41,7 +41,7 @@ class Stage(NamedTuple):
 
 
 # Find the view and the rough pose stiffly, release, try mirrored limbs, refine.
-STEPS, STEPS_FROM_INIT = 60, 30
+STEPS, STEPS_FROM_INIT = 80, 30
 STIFF, RELEASE = Stage(0.15, 1.0, 0.5, 1e-2), Stage(0.2, 0.3, 0.15, 3e-3)
 FLIP, REFINE = Stage(0.15, 0.0, 0.1, 5e-3), Stage(0.35, 0.0, 0.05, 1e-2)
 FLIP_ROUNDS = 2
@@ -80,7 +80,7 @@ def register_surface(
         terms: of the energy; default: `default_terms()`.
         regressor: makes the keypoints from the body, in place of `KeypointRegressor(keypoint_set, model.data)`.
         limits: of the joints; default: `default_joint_limits`.
-        steps: of Levenberg-Marquardt over all stages, the most that are taken; default: 60, or 30 from `init`.
+        steps: of Levenberg-Marquardt over all stages, the most that are taken; default: 80, or 30 from `init`.
         callback: called after each step with its number, from 1, and the number of steps.
         throw: raise ValueError unless every sample converged.
 

@@ -87,3 +87,12 @@ def test_weights_that_cancel_do_not_divide_by_nothing():
     found = model.keypoints(bases, **given)
     assert found.isfinite().all()
     torch.testing.assert_close(found, model.keypoints(regressor, **given), rtol=0, atol=1e-12)
+
+
+def test_keypoints_that_are_joints_need_no_vertices_in_batches_of_any_size():
+    model = BodyModel(synthetic_model("smpl"))
+    regressor = KeypointRegressor("smpl24", model.data)
+    pose = 0.3 * torch.randn(40, 23, 3)
+    assert not len(regressor.vertex_ids)
+    expected = model.joints(body_pose=pose)
+    torch.testing.assert_close(model.keypoints(model.keypoint_bases(regressor), body_pose=pose), expected)
