@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
-from physique.bodymodel import BodyModel, gpu_precision, pack_directions, passes, synthetic_model
+from physique.bodymodel import BodyModel, gpu_precision, pack_directions, passes, synthetic_model, use_backend
 from physique.bodymodel import triton_chain as chain
 from physique.bodymodel import triton_skinning as skinning
 from triton.backends.compiler import GPUTarget
@@ -89,6 +89,7 @@ def launches(family: str, bodies: int, precision: Any) -> Iterator[tuple[Any, tu
         patched(chain, "launch", record),
         patched(skinning, "launch", record),
         gpu_precision(precision),
+        use_backend("eager"),
     ):
         for each in (model, pack_directions(model)):
             leaves = {"betas": torch.zeros(bodies, 10), "body_pose": torch.zeros(bodies, part, 3)}

@@ -24,6 +24,15 @@ def _seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def eager():
+    """Body models run on operations of PyTorch, whatever was built."""
+    from physique.bodymodel import use_backend
+
+    with use_backend("eager"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real data beside the repository; tests that need it skip where it is absent."""

@@ -9,6 +9,8 @@ from physique.bodymodel import BodyModel, passes, synthetic_model  # noqa: E402
 from physique.bodymodel.fused_chain import _plain  # noqa: E402
 from physique.bodymodel.triton_chain import triton_chain, triton_joints  # noqa: E402
 
+# On the processor, the compiled kernel would take the calls that are tested here.
+pytestmark = pytest.mark.usefixtures("eager")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 F32, F64 = torch.float32, torch.float64
 GENERATOR = torch.Generator().manual_seed(0)

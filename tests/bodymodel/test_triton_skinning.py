@@ -20,6 +20,8 @@ from physique.bodymodel.gpu import PackedDirections  # noqa: E402
 from physique.bodymodel.skinning import VertexBases  # noqa: E402
 from physique.bodymodel.triton_skinning import triton_skinning  # noqa: E402
 
+# On the processor, the compiled kernel would take the calls that are tested here.
+pytestmark = pytest.mark.usefixtures("eager")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 GENERATOR = torch.Generator().manual_seed(0)
 SIZES = {
