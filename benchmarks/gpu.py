@@ -210,22 +210,23 @@ def parts(batches: Sequence[int]) -> list[dict[str, Any]]:
     """Time each kernel by itself, and cuBLAS at the products that are most of the work."""
     model = make_model("smpl", "cuda")
     bases = passes.vertex_bases(model._plan, model._constants)
-    constants = (*bases[1:], None, None)
+    constants = (bases.directions, bases.weights, None, None)
+    used = bases.directions[:, : 3 * model.data.num_vertices]
     found = []
     print(f"{'part':28} {'B':>5} {'us':>9}")
     for bodies in batches:
-        betas, feature = torch.randn(bodies, 10, device="cuda"), 0.3 * torch.randn(bodies, 207, device="cuda")
+        coefficients = 0.3 * torch.randn(bodies, len(bases.directions), device="cuda")
         transforms, upstream = (
             torch.randn(bodies, 12, 24, device="cuda"),
             torch.randn(bodies, 3, 6890, device="cuda"),
         )
         flat = upstream.flatten(1)
-        timed: dict[str, Call] = {"cuBLAS blend, float32": lambda f=feature: f @ bases.pose_directions}
-        timed["cuBLAS back, float32"] = lambda u=flat: u @ bases.pose_directions.t()
+        timed: dict[str, Call] = {"cuBLAS blend, float32": lambda c=coefficients: c @ used}
+        timed["cuBLAS back, float32"] = lambda u=flat: u @ used.t()
         for precision in PRECISIONS:
             timed |= {
-                f"forward, {precision}": lambda p=precision, b=betas, f=feature, t=transforms: skinning._forward(
-                    p, bases.template, b, f, t, *constants, keep=False
+                f"forward, {precision}": lambda p=precision, c=coefficients, t=transforms: skinning._forward(
+                    p, bases.template, c, t, *constants, keep=False
                 ),
                 f"planes back, {precision}": lambda p=precision, u=upstream, t=transforms: skinning._planes_back(
                     p, u, t, bases.weights
@@ -234,7 +235,7 @@ def parts(batches: Sequence[int]) -> list[dict[str, Any]]:
                     p, u, f, bases.weights
                 ),
                 f"blend back, {precision}": lambda p=precision, f=flat: skinning._blend_back(
-                    p, f, None, bases.pose_directions, None
+                    p, f, bases.directions, None
                 ),
             }
         for name, call in timed.items():
@@ -250,14 +251,14 @@ def tiles() -> list[dict[str, Any]]:
     kept = skinning._tile
     for precision in PRECISIONS:
         for bodies in (1, 32, 4096):
-            given = torch.randn(bodies, 10, device="cuda"), 0.3 * torch.randn(bodies, 207, device="cuda")
-            given = (*given, torch.randn(bodies, 12, 24, device="cuda"))
+            given = 0.3 * torch.randn(bodies, len(bases.directions), device="cuda")
+            given = (given, torch.randn(bodies, 12, 24, device="cuda"))
             for tile in TILES:
                 skinning._tile = lambda *_, tile=tile: tile
                 try:
                     taken = seconds_of(
                         lambda p=precision, g=given: skinning._forward(
-                            p, bases.template, *g, *bases[1:], None, None, keep=False
+                            p, bases.template, *g, bases.directions, bases.weights, None, None, keep=False
                         )
                     )
                 except Exception as error:  # a tile that does not fit

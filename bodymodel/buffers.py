@@ -14,12 +14,13 @@ ALIGNED = 64
 def arrays_for_speed(data: BodyModelData) -> dict[str, np.ndarray]:
     """Return the arrays that a forward pass reads.
 
-    Rest bodies are one row: the planes of the vertices (all x, all y, all z), then the bones, then the joints. One
-    product shapes all of them, and a few columns of it shape the bones alone.
+    Vertices are planes: all x, all y, all z. One product with the directions of pose correctives and of shape, one
+    after the other, moves them all.
 
     Returns:
-        rest_template (3 V + 6 J,), rest_directions (S, 3 V + 6 J), pose_directions (P, W), whose rows end with zeros
-        from 3 V on, with P = 0 where the model has no pose correctives, and weights (J, V).
+        template (3 V,), directions (P + S, W), whose rows end with zeros from 3 V on, with P = 0 where the model has no
+        pose correctives, weights (J, V), and of bones, then rest joints: lever_template (6 J,), lever_directions
+        (S, 6 J).
     """
     assert data.J_template is not None and data.J_shapedirs is not None
     width = data.table_row.feature_width
@@ -31,13 +32,13 @@ def arrays_for_speed(data: BodyModelData) -> dict[str, np.ndarray]:
         shapedirs[:, :, names.index("betas") + 1] += posedirs[:, :, width]
     # Bones are differences, so they are taken in double precision.
     joints, joint_directions = data.J_template.astype(np.float64), data.J_shapedirs.astype(np.float64)
-    template = (data.v_template.T, bones_of(joints, data.skeleton), joints)
-    directions = (_planes(shapedirs), _rows(bones_of(joint_directions, data.skeleton)), _rows(joint_directions))
+    lever_directions = _rows(bones_of(joint_directions, data.skeleton)), _rows(joint_directions)
     return {
-        "rest_template": np.concatenate([part.reshape(-1) for part in template]),
-        "rest_directions": np.concatenate(directions, axis=1),
-        "pose_directions": _aligned(_planes(posedirs[:, :, :width])),
+        "template": data.v_template.T.reshape(-1),
+        "directions": _aligned(np.concatenate((_planes(posedirs[:, :, :width]), _planes(shapedirs)))),
         "weights": data.lbs_weights.T.copy(),
+        "lever_template": np.concatenate((bones_of(joints, data.skeleton), joints)).reshape(-1),
+        "lever_directions": np.concatenate(lever_directions, axis=1),
     }
 
 

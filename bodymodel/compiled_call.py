@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -11,9 +11,8 @@ from torch.autograd import forward_ad
 
 from ..geometry import checks
 from .fused_chain import gradients_with_graph
-from .outputs import RestBody
 from .packed import pack_points, packed_on
-from .passes import joints_pass, subset_pass, whole_pass
+from .passes import joints_pass, subset_pass, whole_pass, without_autocast
 from .skinning import VertexBases
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class CompiledCall:
             self.points, self.count = passes.points(constants), passes.plan.num_vertices
         elif bases is not None:
             self.count = bases.weights.shape[-1]
-            self.points = packed_on(bases.weights, bases[:3], lambda: pack_points(kernel, bases))
+            self.points = packed_on(bases.weights, bases[:2], lambda: pack_points(kernel, bases))
 
     def run(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return planes (*B, 3, V), joints and rotations; what the kind does not have is empty."""
@@ -68,7 +67,7 @@ class CompiledCall:
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
         """Run without a graph."""
-        reading, joints, like = self.reading, self.passes.plan.num_joints, self.constants["_rest_template"]
+        reading, joints, like = self.reading, self.passes.plan.num_joints, self.constants["_template"]
         posed = like.new_empty((*reading.batch, 3, self.count))
         placed = like.new_empty((*reading.batch, joints, 3))
         turned = like.new_empty((*reading.batch, joints, 3, 3)) if self.kind == "whole" else like.new_empty(0)
@@ -102,7 +101,7 @@ class CompiledCall:
 
     def plain(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Return what `run` returns, of the same arguments, by operations of PyTorch."""
-        with torch.autocast("cpu", enabled=False):
+        with without_autocast("cpu"):
             return self._plain(values)
 
     def _plain(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -116,18 +115,6 @@ class CompiledCall:
             return nothing, joints_pass(plan, constants, given), nothing
         vertices, joints = subset_pass(plan, constants, self.bases, given, given.batch)
         return vertices.transpose(-1, -2), joints, nothing
-
-    def shape_later(self, arguments: Mapping[str, Any]) -> Callable[[], RestBody]:
-        """Return a function that makes the rest body of the arguments as they are now, whatever they are by then."""
-        names = self.passes.shape_names
-        kept = {name: arguments[name].clone() for name in names if arguments.get(name) is not None}
-        graph, passes, constants = torch.is_grad_enabled(), self.passes, dict(self.constants)
-
-        def make() -> RestBody:
-            with torch.set_grad_enabled(graph), torch.autocast("cpu", enabled=False):
-                return passes.rest(constants, kept)
-
-        return make
 
 
 class _Pass(torch.autograd.Function):

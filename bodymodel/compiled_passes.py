@@ -18,9 +18,9 @@ from .arguments import Arguments, Signature
 from .backend import active_kernel
 from .compiled_call import CompiledCall, Reading, is_looked_into
 from .keypoint_bases import KeypointBases
-from .outputs import BodyOutput, RestBody, RestLater
+from .outputs import BodyOutput
 from .packed import Packed, pack_mixture, pack_points, pack_tree, packed_on
-from .passes import Plan, shape_pass, vertex_bases
+from .passes import Plan, rest_later, vertex_bases, without_autocast
 from .skeleton import Skeleton
 from .skinning import VertexBases
 
@@ -67,14 +67,16 @@ class CompiledPasses:
             return None
         call = CompiledCall(kernel, self, constants, reading, "whole", None)
         posed, joints, rotations = call.run()
-        return BodyOutput(posed.transpose(-1, -2), joints, rotations, RestLater.by(call.shape_later(arguments)))
+        shape = {name: arguments.get(name) for name in self.shape_names}
+        rest = rest_later(self.plan, constants, self._signature.read(shape, torch.float32))
+        return BodyOutput(posed.transpose(-1, -2), joints, rotations, rest)
 
     def joints(self, constants: Constants, arguments: Mapping[str, Any]) -> Tensor | None:
         """Return what `joints_pass` returns."""
         kernel = self._suiting(constants)
         if kernel is None:
             return None
-        like = constants["_rest_template"]
+        like = constants["_template"]
         joints = kernel.joints(self.tree(constants), self._slots, arguments, torch.is_grad_enabled(), like.new_empty)
         if joints is not None:
             return joints
@@ -103,10 +105,10 @@ class CompiledPasses:
             return None
         if reading.wanted or point_weights.requires_grad or point_weights.dtype != torch.float32:
             posed, joints, _ = CompiledCall(kernel, self, constants, reading, "subset", points).run()
-            with torch.autocast("cpu", enabled=False):
+            with without_autocast("cpu"):
                 found = (posed @ point_weights.mT).mT
                 return found if joint_weights is None else found + joint_weights @ joints
-        packed = packed_on(points.weights, points[:3], lambda: pack_points(kernel, points))
+        packed = packed_on(points.weights, points[:2], lambda: pack_points(kernel, points))
         mixture = packed_on(point_weights, (joint_weights,), lambda: pack_mixture(kernel, point_weights, joint_weights))
         found = point_weights.new_empty((*reading.batch, len(point_weights), 3))
         call = self.tree(constants), packed, reading.bodies, reading.slots, torch.get_num_threads()
@@ -118,17 +120,17 @@ class CompiledPasses:
         kernel = active_kernel()
         if kernel is None or not self._fits or is_looked_into():
             return None
-        source = constants["_rest_template"]
+        source = constants["_template"]
         return kernel if source.dtype is torch.float32 and source.is_cpu else None
 
     def tree(self, constants: Constants) -> Any:
         """Return the packed tree."""
-        source = constants["_rest_template"]
+        source = constants["_lever_template"]
         if self._tree is None or self._tree.sources[0] is not source:
             plan = self.plan
             fixed = {name: constants[f"_axis_angle_of_{name}"] for name in plan.fixed}
             moving = constants["_moving_features"] if plan.fixed and plan.has_correctives else None
-            lever = torch.cat((source[None], constants["_rest_directions"]))[:, 3 * plan.num_vertices :]
+            lever = torch.cat((source[None], constants["_lever_directions"]))
             features = 9 * (plan.num_joints - 1) if plan.has_correctives else 0
             packed = pack_tree(active_kernel(), lever, plan.row, self._skeleton, self._starts, fixed, moving, features)
             self._tree = Packed(packed, (source,))
@@ -136,15 +138,11 @@ class CompiledPasses:
 
     def points(self, constants: Constants) -> Any:
         """Return all vertices, packed."""
-        source = constants["_pose_directions"]
+        source = constants["_directions"]
         if self._points is None or self._points.sources[0] is not source:
             packed = pack_points(active_kernel(), vertex_bases(self.plan, constants))
             self._points = Packed(packed, (source,))
         return self._points.packed
-
-    def rest(self, constants: Constants, shape: Mapping[str, Tensor]) -> RestBody:
-        """Return what `shape_pass` returns."""
-        return shape_pass(self.plan, constants, self._signature.read(shape, torch.float32))
 
     def arguments(self, given: Mapping[int, Tensor], batch: tuple[int, ...]) -> Arguments:
         """Return arguments by place, all of the same batch, as the plain passes take them."""
@@ -208,13 +206,12 @@ class CompiledPasses:
 
 def _is_one_set(bases: VertexBases) -> bool:
     """Return whether these are unshaped points for all bodies, constants in float32 on the CPU."""
-    template, shape, pose, weights = bases
+    template, directions, weights, _ = bases
     return (
-        weights.dim() == 2
-        and shape is not None
+        template.dim() == 1
         and weights.is_cpu
         and weights.dtype is torch.float32
-        and not (template.requires_grad or shape.requires_grad or pose.requires_grad or weights.requires_grad)
+        and not (template.requires_grad or directions.requires_grad or weights.requires_grad)
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .arguments import fixed_constants, local_rotations
 from .data import BodyModelData
-from .passes import Constants, Plan
+from .passes import Constants, Plan, vertex_bases
 
 
 def freeze_shape(data: BodyModelData, coefficients: Mapping[str, np.ndarray]) -> BodyModelData:
@@ -63,10 +63,8 @@ def frozen_constants(plan: Plan, constants: Constants, poses: Mapping[str, Tenso
     changed = {name: value.to(constants["_identity"]) for name, value in fixed.items()}
     changed["_moving_features"] = moving = moving.to(feature.device)
     if plan.has_correctives:
-        directions, template = constants["_pose_directions"], constants["_rest_template"]
-        vertices = 3 * plan.num_vertices
-        moved = (feature @ directions.double()).to(template)
-        folded = template.narrow(0, 0, vertices) + moved.narrow(0, 0, vertices)
-        changed["_rest_template"] = torch.cat((folded, template.narrow(0, vertices, 6 * plan.num_joints)))
-        changed["_pose_directions"] = directions.index_select(0, moving)
+        bases = vertex_bases(plan, constants)
+        changed["_template"] = bases.template + (feature @ bases.pose_directions.double()).to(bases.template)
+        correctives, shape = constants["_directions"].split((len(feature), bases.shapes))
+        changed["_directions"] = torch.cat((correctives.index_select(0, moving), shape))
     return changed

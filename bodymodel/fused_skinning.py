@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .fused_chain import gradients_with_graph
-from .skinning import VertexBases, add_blend, add_correctives, apply_transforms, blend
+from .skinning import VertexBases, add_correctives, apply_transforms, blend
 
 # Bodies that are blended together, so that the directions, most of the memory that is read, are read seldom.
 BLENDED = 64
@@ -26,41 +26,30 @@ SKINNED = 8 * 6890
 
 
 def fused_skinning(
-    bases: VertexBases,
-    coefficients: Float[Tensor, "B S"] | None,
-    feature: Float[Tensor, "B P"] | None,
-    transforms: Float[Tensor, "B 12 J"],
-) -> tuple[Float[Tensor, "B 3 V"], Float[Tensor, "B planes"] | None]:
-    """Return posed vertices and shaped planes, as `plain_skinning` does, without keeping what lies between.
+    bases: VertexBases, coefficients: Float[Tensor, "B K"] | None, transforms: Float[Tensor, "B 12 J"]
+) -> Float[Tensor, "B 3 V"]:
+    """Return posed vertices, as `plain_skinning` does, without keeping what lies between.
 
     Args:
         bases: one set for all bodies. The template may carry a gradient, and may be one row a body, (B, 3 V).
-        coefficients: of the shape directions; None where the template is the shape of all, and then no planes are
-            returned.
-        feature: of the pose directions; None for none.
+        coefficients: of the first K directions; None for none.
         transforms: rotation and translation of each joint from rest to pose, row by row.
     """
-    inputs = (bases.template, coefficients, feature, transforms)
+    template, directions, weights, _ = bases
+    directions = directions.narrow(0, 0, 0 if coefficients is None else coefficients.shape[-1])
+    inputs = (template, coefficients, transforms)
     if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
-        return _FusedSkinning.apply(*inputs, bases[1:])
-    posed, planes, _ = _in_pieces(*inputs, *bases[1:], keep=False)
-    return posed, planes
+        return _FusedSkinning.apply(*inputs, directions, weights)
+    return _in_pieces(*inputs, directions, weights, keep=False)[0]
 
 
 def plain_skinning(
-    bases: VertexBases,
-    coefficients: Float[Tensor, "B S"] | None,
-    feature: Float[Tensor, "B P"] | None,
-    transforms: Float[Tensor, "B 12 J"],
-) -> tuple[Float[Tensor, "B 3 V"], Float[Tensor, "B planes"] | None]:
-    """Return posed vertices and shaped planes by operations that PyTorch differentiates to any order."""
-    planes = None
-    corrected = bases.template
-    if coefficients is not None and bases.shape_directions is not None:
-        corrected = planes = add_blend(corrected, coefficients, bases.shape_directions)
-    if feature is not None:
-        corrected = add_correctives(corrected, feature, bases.pose_directions)
-    return apply_transforms(corrected, blend(transforms, bases.weights)), planes
+    template: Tensor, coefficients: Tensor | None, transforms: Tensor, directions: Tensor, weights: Tensor
+) -> Float[Tensor, "B 3 V"]:
+    """Return posed vertices by operations that PyTorch differentiates to any order."""
+    if coefficients is not None:
+        template = add_correctives(template, coefficients, directions.narrow(-1, 0, template.shape[-1]))
+    return apply_transforms(template, blend(transforms, weights))
 
 
 class _FusedSkinning(torch.autograd.Function):
@@ -69,25 +58,24 @@ class _FusedSkinning(torch.autograd.Function):
         ctx: Any,
         template: Tensor,
         coefficients: Tensor | None,
-        feature: Tensor | None,
         transforms: Tensor,
-        directions: tuple[Tensor | None, Tensor, Tensor],
+        directions: Tensor,
+        weights: Tensor,
     ) -> Any:
-        inputs = template, coefficients, feature, transforms
-        posed, planes, corrected = _in_pieces(*inputs, *directions, keep=True)
-        ctx.directions = directions
+        inputs = template, coefficients, transforms
+        posed, corrected = _in_pieces(*inputs, directions, weights, keep=True)
+        ctx.constants = directions, weights
         ctx.save_for_backward(*inputs, corrected)
-        ctx.set_materialize_grads(False)
-        return posed, planes
+        return posed
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
         *inputs, corrected = ctx.saved_tensors
-        inputs += ctx.directions
-        needed = ctx.needs_input_grad[:4]
+        inputs += ctx.constants
+        needed = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
-            return *plain_skinning_gradients(inputs, upstream, needed), None
-        return *_gradients_in_pieces(inputs, corrected, upstream, needed), None
+            return *plain_skinning_gradients(inputs, upstream, needed), None, None
+        return *_gradients_in_pieces(inputs, corrected, *upstream, needed), None, None
 
 
 def _runs(bodies: int, size: int) -> Iterator[tuple[int, int]]:
@@ -110,109 +98,88 @@ def _together(bodies: int, num_vertices: int) -> int:
 def _in_pieces(
     template: Tensor,
     coefficients: Tensor | None,
-    feature: Tensor | None,
     transforms: Tensor,
-    shape_directions: Tensor | None,
-    pose_directions: Tensor,
+    directions: Tensor,
     weights: Tensor,
     *,
     keep: bool,
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Return posed vertices (B, 3, V), shaped planes (B, 3 V) or None, and with `keep` the planes before skinning.
+) -> tuple[Tensor, Tensor]:
+    """Return posed vertices (B, 3, V), and with `keep` the planes before skinning.
 
-    Planes before skinning are as wide as the pose directions: their end means nothing.
+    Planes before skinning are as wide as the directions: their end means nothing.
     """
     bodies, count = len(transforms), weights.shape[-1]
     size = _together(bodies, count)
     posed = transforms.new_empty(bodies, 3, count)
-    planes = None if coefficients is None else transforms.new_empty(bodies, 3 * count)
     # What is skinned, of all bodies where it is kept, else of one group at a time.
-    corrected = transforms.new_empty(bodies if keep else min(BLENDED, bodies), pose_directions.shape[-1])
+    corrected = transforms.new_empty(bodies if keep else min(BLENDED, bodies), directions.shape[-1])
     blended = transforms.new_empty(12 * size, count)
     matrices = transforms.reshape(12 * bodies, transforms.shape[-1])
     for start, n in _runs(bodies, BLENDED):
-        shaped = template if template.dim() == 1 else _rows(template, start, n)
-        if coefficients is not None and shape_directions is not None and planes is not None:
-            mean, shaped = shaped, _rows(planes, start, n)
-            torch.addmm(mean, _rows(coefficients, start, n), shape_directions, out=shaped)
+        mean = template if template.dim() == 1 else _rows(template, start, n)
         whole = _rows(corrected, start if keep else 0, n)
         before = whole.narrow(1, 0, 3 * count)
-        if feature is None:
-            before.copy_(shaped)
+        if coefficients is None:
+            before.copy_(mean)
         else:
-            torch.mm(_rows(feature, start, n), pose_directions, out=whole)
-            before.add_(shaped)  # the metre-sized template last: its rounding is then made once
+            torch.mm(_rows(coefficients, start, n), directions, out=whole)
+            before.add_(mean)  # the metre-sized template last: its rounding is then made once
         for inner, k in _runs(n, size):
             first = start + inner
             turn = torch.mm(_rows(matrices, 12 * first, 12 * k), weights, out=_rows(blended, 0, 12 * k))
             turn_x, turn_y, turn_z, shift = turn.view(k, 3, 4, count).unbind(2)
             x, y, z = _rows(before, inner, k).view(k, 3, 1, count).unbind(1)
             torch.addcmul(shift, turn_x, x, out=_rows(posed, first, k)).addcmul_(turn_y, y).addcmul_(turn_z, z)
-    return posed, planes, corrected
+    return posed, corrected
 
 
 def _gradients_in_pieces(
-    inputs: list[Any], corrected: Tensor, upstream: tuple[Any, ...], needed: tuple[bool, ...]
+    inputs: list[Any], corrected: Tensor, posed_grad: Tensor, needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of template, coefficients, feature and transforms."""
-    template, coefficients, feature, transforms, shape_directions, pose_directions, weights = inputs
-    posed_grad, planes_grad = upstream
+    """Return the gradients of template, coefficients and transforms."""
+    template, coefficients, transforms, directions, weights = inputs
     bodies, count = len(transforms), weights.shape[-1]
-    to_template, to_coefficients, to_feature, to_transforms = needed
-    gradients = [
-        torch.zeros_like(template) if to_template else None,
-        torch.empty_like(coefficients) if to_coefficients else None,
-        torch.empty_like(feature) if to_feature else None,
-        transforms.new_zeros(12 * bodies, transforms.shape[-1]) if to_transforms else None,
-    ]
+    to_template, to_coefficients, to_transforms = needed
+    template_grad = torch.zeros_like(template) if to_template else None
+    coefficients_grad = torch.empty_like(coefficients) if to_coefficients else None
+    transforms_grad = transforms.new_zeros(12 * bodies, transforms.shape[-1]) if to_transforms else None
     matrices = transforms.reshape(12 * bodies, transforms.shape[-1])
     size = _together(bodies, count)
     blended = transforms.new_empty(12 * size, count)
-    pulled = transforms.new_empty(min(BLENDED, bodies), pose_directions.shape[-1])
+    pulled = transforms.new_empty(min(BLENDED, bodies), directions.shape[-1])
     pulled.narrow(1, 3 * count, pulled.shape[1] - 3 * count).zero_()
     for start, n in _runs(bodies, BLENDED):
         whole = _rows(pulled, 0, n)
         pull = whole.narrow(1, 0, 3 * count)
-        if posed_grad is None:
-            pull.zero_()
-        else:
-            for inner, k in _runs(n, size):
-                first = start + inner
-                turn = torch.mm(_rows(matrices, 12 * first, 12 * k), weights, out=_rows(blended, 0, 12 * k))
-                turn = turn.view(k, 3, 4, count)
-                turn_x, turn_y, turn_z = turn.narrow(2, 0, 3).unbind(1)
-                # The shift has no part in it: its place takes the incoming gradient, which is the gradient by it.
-                grad = turn.select(2, 3).copy_(_rows(posed_grad, first, k))
-                grad_x, grad_y, grad_z = grad.unsqueeze(2).unbind(1)
-                out = _rows(pull, inner, k).view(k, 3, count)
-                torch.mul(turn_x, grad_x, out=out).addcmul_(turn_y, grad_y).addcmul_(turn_z, grad_z)
-                if gradients[3] is not None:
-                    # The transforms of the vertices have served: their place takes the gradients by them.
-                    before = _rows(corrected, first, k).narrow(1, 0, 3 * count).view(k, 1, 3, count)
-                    torch.mul(grad.unsqueeze(2), before, out=turn.narrow(2, 0, 3))
-                    torch.mm(turn.view(12 * k, count), weights.t(), out=_rows(gradients[3], 12 * first, 12 * k))
-        if gradients[2] is not None:
-            torch.mm(whole, pose_directions.t(), out=_rows(gradients[2], start, n))
-        if planes_grad is not None:
-            pull.add_(_rows(planes_grad, start, n))
-        if gradients[1] is not None:
-            torch.mm(pull, shape_directions.t(), out=_rows(gradients[1], start, n))
-        if gradients[0] is not None and template.dim() == 1:
-            gradients[0].add_(pull.sum(0))
-        elif gradients[0] is not None:
-            _rows(gradients[0], start, n).copy_(pull)
-    if gradients[3] is not None:
-        gradients[3] = gradients[3].view(transforms.shape)
-    return tuple(gradients)
+        for inner, k in _runs(n, size):
+            first = start + inner
+            turn = torch.mm(_rows(matrices, 12 * first, 12 * k), weights, out=_rows(blended, 0, 12 * k))
+            turn = turn.view(k, 3, 4, count)
+            turn_x, turn_y, turn_z = turn.narrow(2, 0, 3).unbind(1)
+            # The shift has no part in it: its place takes the incoming gradient, which is the gradient by it.
+            grad = turn.select(2, 3).copy_(_rows(posed_grad, first, k))
+            grad_x, grad_y, grad_z = grad.unsqueeze(2).unbind(1)
+            out = _rows(pull, inner, k).view(k, 3, count)
+            torch.mul(turn_x, grad_x, out=out).addcmul_(turn_y, grad_y).addcmul_(turn_z, grad_z)
+            if transforms_grad is not None:
+                # The transforms of the vertices have served: their place takes the gradients by them.
+                before = _rows(corrected, first, k).narrow(1, 0, 3 * count).view(k, 1, 3, count)
+                torch.mul(grad.unsqueeze(2), before, out=turn.narrow(2, 0, 3))
+                torch.mm(turn.view(12 * k, count), weights.t(), out=_rows(transforms_grad, 12 * first, 12 * k))
+        if coefficients_grad is not None:
+            torch.mm(whole, directions.t(), out=_rows(coefficients_grad, start, n))
+        if template_grad is not None and template.dim() == 1:
+            template_grad.add_(pull.sum(0))
+        elif template_grad is not None:
+            _rows(template_grad, start, n).copy_(pull)
+    if transforms_grad is not None:
+        transforms_grad = transforms_grad.view(transforms.shape)
+    return template_grad, coefficients_grad, transforms_grad
 
 
 def plain_skinning_gradients(
     inputs: list[Any], upstream: tuple[Any, ...], needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
-    """Return the same gradients with a graph of their own, for derivatives of derivatives."""
-    constants = inputs[4:]
-
-    def plain(template: Tensor, *others: Any) -> tuple[Tensor, Tensor | None]:
-        return plain_skinning(VertexBases(template, *constants), *others)
-
-    return gradients_with_graph(plain, inputs[:4], upstream, needed)
+    """Return the gradients with a graph of their own, for derivatives of derivatives."""
+    constants = inputs[3:]
+    return gradients_with_graph(lambda *own: (plain_skinning(*own, *constants),), inputs[:3], upstream, needed)

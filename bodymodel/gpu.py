@@ -24,7 +24,7 @@ class PackedDirections(NamedTuple):
     """Pose directions in 16 bits.
 
     Attributes:
-        steps: (P, 3 V) int16; the planes of each direction in units of its own step.
+        steps: (P, W) int16; the planes of each direction in units of its own step.
         step: (P,) metres, the step of each direction.
     """
 
@@ -82,7 +82,8 @@ def pack_directions(model: BodyModel) -> BodyModel:
         >>> bool(apart.abs().max() < 1e-5)
         True
     """
-    exact = model.get_buffer("_pose_directions").double()
+    directions = model.get_buffer("_directions")
+    exact = directions[: len(directions) - len(model.get_buffer("_lever_directions"))].double()
     step = (exact.abs().amax(dim=-1) / 32767) if exact.shape[-1] else exact.new_zeros(len(exact))
     step = step.to(model.dtype)
     steps = exact / step.double().clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(-1)
@@ -91,7 +92,7 @@ def pack_directions(model: BodyModel) -> BodyModel:
     packed._buffers = dict(model._buffers)
     packed._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
     for name, value in {
-        "_pose_directions": steps.to(model.dtype) * step.unsqueeze(-1),
+        "_directions": torch.cat((steps.to(model.dtype) * step.unsqueeze(-1), directions[len(exact) :])),
         "_packed_steps": steps.to(torch.int16),
         "_packed_step": step,
     }.items():
@@ -101,7 +102,7 @@ def pack_directions(model: BodyModel) -> BodyModel:
 
 def packed_directions(constants: Mapping[str, Tensor], directions: Tensor) -> PackedDirections | None:
     """Return the packed form of a model's directions, where it has one and `directions` are all of them."""
-    if "_packed_steps" not in constants or directions is not constants["_pose_directions"]:
+    if "_packed_steps" not in constants or directions is not constants["_directions"]:
         return None
     return PackedDirections(constants["_packed_steps"], constants["_packed_step"])
 

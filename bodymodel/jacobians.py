@@ -93,8 +93,7 @@ class _Chain(NamedTuple):
     def shape_moves(self, start: int, count: int) -> tuple[Tensor, Tensor]:
         """Return how each turned bone, and each joint's translation, moves with shape: (*P, J, 3 n), (*P, J, 3 n)."""
         joints = self.joints.shape[-2]
-        directions = self.constants["_rest_directions"]
-        rows = directions.narrow(0, start, count).narrow(1, 3 * self.plan.num_vertices, 6 * joints)
+        rows = self.constants["_lever_directions"].narrow(0, start, count)
         moved = self.turning @ rows.unflatten(-1, (2 * joints, 3)).permute(1, 2, 0)
         translations = self.constants["_tree_placement"].narrow(0, joints, joints) @ moved.flatten(-2)
         return moved.narrow(-3, 0, joints).flatten(-2), translations
@@ -160,7 +159,6 @@ def points_jacobian(
     chain = _Chain.of(plan, constants, given, wrt)
     bases, joints = mix.bases, plan.num_joints
     planes, shape_directions = bases.template, bases.shape_directions
-    assert shape_directions is not None
     for start, value in given.coefficients:
         planes = add_blend(planes, value, shape_directions.narrow(-2, start, value.shape[-1]))
     if plan.has_correctives:

@@ -53,15 +53,12 @@ def keypoint_bases(vertices: VertexBases, regressor: KeypointRegressor) -> Keypo
     def mean(planes: Tensor) -> Tensor:
         return (planes.unflatten(-1, (3, -1)) @ means).flatten(-2)
 
-    assert vertices.shape_directions is not None
     every = torch.arange(len(mass), device=mass.device)
     weights = vertices.weights.new_zeros(len(vertices.weights), len(mass))
     weights[joint, every] = 1
     point_weights = mass.new_zeros(len(regressor.vertex_weights), len(mass))
     point_weights[keypoint, every] = mass
-    points = VertexBases(
-        mean(vertices.template), mean(vertices.shape_directions), mean(vertices.pose_directions), weights
-    )
+    points = VertexBases(mean(vertices.template), mean(vertices.directions), weights, vertices.shapes)
     return KeypointBases(points, point_weights, joint_weights)
 
 

@@ -30,7 +30,16 @@ from .keypoint_bases import KeypointBases, keypoint_bases, keypoints_pass
 from .keypoints import KeypointRegressor
 from .kinematics import KinematicTables, kinematic_tables
 from .outputs import BodyOutput, RestBody, SurfacePoints
-from .passes import Plan, joints_pass, pose_pass, shape_pass, subset_pass, vertex_bases, whole_pass
+from .passes import (
+    Plan,
+    joints_pass,
+    pose_pass,
+    shape_pass,
+    subset_pass,
+    vertex_bases,
+    whole_pass,
+    without_autocast,
+)
 from .point_mixes import CornerMix, SharedMix
 from .select import select_vertices
 from .skeleton import Skeleton
@@ -421,14 +430,7 @@ class BodyModel(nn.Module):
         return self._buffers  # pyright: ignore[reportReturnType]
 
     def _exactly(self, stage: Callable[..., _Result], *inputs: Any) -> _Result:
-        """Run a stage with autocast kept out: millimetres are lost in half precision, and the arguments are small."""
+        """Run a stage with autocast kept out."""
         constants = self._constants
-        device = constants["v_template"].device.type
-        try:
-            casting = torch.is_autocast_enabled(device)
-        except RuntimeError:  # a device that knows no autocast, such as meta
-            casting = False
-        if not casting:
-            return stage(self._plan, constants, *inputs)
-        with torch.autocast(device, enabled=False):
+        with without_autocast(constants["v_template"].device.type):
             return stage(self._plan, constants, *inputs)

@@ -70,8 +70,8 @@ def pack_tree(
 
 def pack_points(kernel: Any, bases: VertexBases) -> Any:
     """Return the points of `bases`, which have no batch; the pose directions of many in 21 bits, of few in 32."""
-    template, shape, pose, weights = [value.detach().contiguous().numpy() for value in bases if value is not None]
-    pose = np.ascontiguousarray(pose[:, : len(template)])  # rows may go on with zeros
+    tensors = bases.template, bases.shape_directions, bases.pose_directions, bases.weights
+    template, shape, pose, weights = [value.detach().contiguous().numpy() for value in tensors]
     sizes = len(shape), len(pose), len(weights)
     return kernel.make_points(template, shape, pose, weights, *sizes, len(template) >= 3 * MANY)
 

@@ -1,15 +1,14 @@
 """What a body model computes, as functions of its constants and checked arguments: the two stages and their shortcuts.
 
 Each runs on one of two paths with the same result. The plain path is made of operations that PyTorch differentiates to
-any order and compilers trace. The fused one (`fused_chain`, `fused_skinning`) serves eager calls: all joints, and
-vertices where there are many bodies or gradients are wanted.
+any order and compilers trace. The fused one (`fused_chain`, `fused_skinning`) serves eager calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from .fused_chain import Chain, fused_chain, fused_joints
 from .fused_skinning import fused_skinning
 from .gpu import PackedDirections, packed_directions, runs_on_gpu_kernels
 from .kinematics import chain_joints, chain_transforms
-from .outputs import BodyOutput, RestBody
+from .outputs import BodyOutput, RestBody, RestLater
 from .skinning import (
     VertexBases,
     add_blend,
@@ -35,9 +34,6 @@ from .skinning import (
 )
 
 Constants = Mapping[str, Tensor]
-
-# Without gradients, fused skinning gains from about this many bodies on.
-MANY = 14
 
 
 class Plan(NamedTuple):
@@ -60,42 +56,43 @@ class Plan(NamedTuple):
     fixed: tuple[str, ...] = ()
 
 
-class Skinned(NamedTuple):
-    """Posed vertices (*B, 3, V), joints and world rotations, and the shaped planes (*S, 3 V) that they came from."""
-
-    posed: Tensor
-    joints: Tensor
-    turned: Tensor
-    planes: Tensor
-
-
 def whole_pass(plan: Plan, constants: Constants, given: Arguments) -> BodyOutput:
     """Shape and pose the body."""
     alone = is_alone()
-    fuse = alone and _is_much(given.batch, _tensors(given))
-    if fuse:
-        lever = shape_lever(plan, constants, given, 2 * plan.num_joints)
-        bases = vertex_bases(plan, constants)
+    lever = shape_lever(plan, constants, given, 2 * plan.num_joints)
+    if alone:
+        bases, rest = vertex_bases(plan, constants), rest_later(plan, constants, given)
     else:
-        planes, lever = _shape(plan, constants, given)
-        bases = _shaped(constants, planes)
-    skinned = _skin(plan, constants, bases, _chain(plan, constants, given, lever, alone), given, given.batch, fuse)
-    return _output(skinned, _rest(plan, skinned.planes, lever))
+        rest = _rest(plan, constants, given, lever)
+        bases, given = _shaped(plan, constants, rest), given._replace(coefficients=[])
+    chain = _chain(plan, constants, given, lever, alone)
+    return _output(*_skin(plan, constants, bases, chain, given, given.batch, alone), chain.turned, rest)
 
 
 def shape_pass(plan: Plan, constants: Constants, given: Arguments) -> RestBody:
     """Shape the body: the first stage."""
-    return _rest(plan, *_shape(plan, constants, given))
+    return _rest(plan, constants, given, shape_lever(plan, constants, given, 2 * plan.num_joints))
 
 
 def pose_pass(plan: Plan, constants: Constants, rest: RestBody, given: Arguments, batch: torch.Size) -> BodyOutput:
     """Pose a rest body: the second stage. `batch` is that of everything."""
     alone = is_alone()
     lever = torch.cat((constants["_tree_bones"] @ rest.joints, rest.joints), dim=-2)
-    planes = rest.vertices.transpose(-1, -2).flatten(-2)
     chain = _chain(plan, constants, given, lever, alone)
-    fuse = alone and _is_much(batch, (*_tensors(given), *rest))
-    return _output(_skin(plan, constants, _shaped(constants, planes), chain, given, batch, fuse), rest)
+    skinned = _skin(plan, constants, _shaped(plan, constants, rest), chain, given, batch, alone)
+    return _output(*skinned, chain.turned, rest)
+
+
+def rest_later(plan: Plan, constants: Constants, given: Arguments) -> RestLater:
+    """Return what `shape_pass` returns of the arguments as they are now, made when it is first looked at."""
+    kept = given._replace(coefficients=[(start, value.clone()) for start, value in given.coefficients])
+    graph, constants = torch.is_grad_enabled(), dict(constants)
+
+    def make() -> RestBody:
+        with torch.set_grad_enabled(graph), without_autocast(constants["_template"].device.type):
+            return shape_pass(plan, constants, kept)
+
+    return RestLater.by(make)
 
 
 def joints_pass(plan: Plan, constants: Constants, given: Arguments) -> Tensor:
@@ -116,34 +113,31 @@ def subset_pass(
     """Return some posed vertices (*B, N, 3) and the posed joints. `batch` includes that of the sets of vertices."""
     alone = is_alone()
     chain = _chain(plan, constants, given, shape_lever(plan, constants, given, 2 * plan.num_joints), alone)
-    fuse = alone and _is_much(batch, (*_tensors(given), bases.template))
-    skinned = _skin(plan, constants, bases, chain, given, batch, fuse)
-    return skinned.posed.transpose(-1, -2), skinned.joints
+    posed, joints = _skin(plan, constants, bases, chain, given, batch, alone)
+    return posed.transpose(-1, -2), joints
 
 
 def vertex_bases(plan: Plan, constants: Constants) -> VertexBases:
     """Return the constants of all vertices."""
-    count = 3 * plan.num_vertices
-    return VertexBases(
-        constants["_rest_template"].narrow(0, 0, count),
-        constants["_rest_directions"].narrow(1, 0, count),
-        constants["_pose_directions"],
-        constants["_weights"],
-    )
-
-
-def _shaped(constants: Constants, planes: Tensor) -> VertexBases:
-    """Return the constants of all vertices of bodies that are shaped already: no shape is added to their planes."""
-    return VertexBases(planes, None, constants["_pose_directions"], constants["_weights"])
+    shapes = len(constants["_lever_directions"])
+    return VertexBases(constants["_template"], constants["_directions"], constants["_weights"], shapes)
 
 
 def shape_lever(plan: Plan, constants: Constants, given: Arguments, count: int) -> Tensor:
     """Return the first `count` of the bones and rest joints (*S, count, 3), without the vertices."""
-    start = 3 * plan.num_vertices
-    template = constants["_rest_template"].narrow(0, start, 3 * count)
-    directions = constants["_rest_directions"].narrow(1, start, 3 * count)
+    template = constants["_lever_template"].narrow(0, 0, 3 * count)
+    directions = constants["_lever_directions"].narrow(1, 0, 3 * count)
     lever = _blend_shape(given, template, directions)
     return lever.view(*lever.shape[:-1], count, 3)
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Keep autocast out: millimetres are lost in half precision, and the arguments are small."""
+    try:
+        casting = torch.is_autocast_enabled(device)
+    except RuntimeError:  # a device that knows no autocast, such as meta
+        casting = False
+    return torch.autocast(device, enabled=False) if casting else nullcontext()
 
 
 def is_alone() -> bool:
@@ -155,17 +149,6 @@ def is_alone() -> bool:
         return False
     looked_into = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     return not looked_into and not is_tracing()
-
-
-def _is_much(batch: torch.Size, inputs: Collection[Tensor]) -> bool:
-    """Return whether fused skinning is worth its calls: for many bodies, where it saves a graph, and on a GPU."""
-    if batch.numel() >= MANY or (torch.is_grad_enabled() and any(value.requires_grad for value in inputs)):
-        return True
-    return any(map(runs_on_gpu_kernels, inputs))
-
-
-def _tensors(given: Arguments) -> list[Tensor]:
-    return [*(value for _, value in given.coefficients), *given.parts.values()]
 
 
 def _tree(constants: Constants, last: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -180,26 +163,19 @@ def _blend_shape(given: Arguments, template: Tensor, directions: Tensor) -> Tens
     return template
 
 
-def _planes(given: Arguments, bases: VertexBases) -> Tensor:
-    """Return the shaped planes of `bases`."""
-    directions = bases.shape_directions
-    return bases.template if directions is None else _blend_shape(given, bases.template, directions)
-
-
-def _shape(plan: Plan, constants: Constants, given: Arguments) -> tuple[Tensor, Tensor]:
-    """Return the planes (*S, 3 V), and the bones followed by the rest joints (*S, 2 J, 3), from one product."""
-    shaped = _blend_shape(given, constants["_rest_template"], constants["_rest_directions"])
-    planes, lever = shaped.split_with_sizes((3 * plan.num_vertices, 6 * plan.num_joints), dim=-1)
-    return planes, lever.view(*lever.shape[:-1], 2 * plan.num_joints, 3)
-
-
-def _rest(plan: Plan, planes: Tensor, lever: Tensor) -> RestBody:
+def _rest(plan: Plan, constants: Constants, given: Arguments, lever: Tensor) -> RestBody:
+    bases = vertex_bases(plan, constants)
+    planes = _blend_shape(given, bases.template, bases.shape_directions)
     vertices = planes.view(*planes.shape[:-1], 3, plan.num_vertices).transpose(-1, -2)
     return RestBody(vertices, lever.narrow(-2, plan.num_joints, plan.num_joints))
 
 
-def _output(skinned: Skinned, rest: RestBody) -> BodyOutput:
-    posed, joints, turned, _ = skinned
+def _shaped(plan: Plan, constants: Constants, rest: RestBody) -> VertexBases:
+    """Return the constants of all vertices of bodies that have their shape."""
+    return vertex_bases(plan, constants)._replace(template=rest.vertices.transpose(-1, -2).flatten(-2))
+
+
+def _output(posed: Tensor, joints: Tensor, turned: Tensor, rest: RestBody) -> BodyOutput:
     batch = posed.shape[:-2]
     if not batch == turned.shape[:-3] == joints.shape[:-2]:
         turned = turned.expand(*batch, *turned.shape[-3:])
@@ -260,42 +236,26 @@ def _skin(
     chain: Chain,
     given: Arguments,
     batch: torch.Size,
-    fuse: bool,
-) -> Skinned:
-    """Shape, correct and pose the vertices of `bases`."""
+    alone: bool,
+) -> tuple[Tensor, Tensor]:
+    """Shape, correct and pose the vertices of `bases`: (*B, 3, V); and return the joints (*B, J, 3) beside them."""
     joints, turned, transforms, feature = chain
     if not plan.has_correctives:
         feature = None
     elif plan.fixed:
         feature = feature.index_select(-1, constants["_moving_features"])
-    fused = None
-    if fuse and turned.shape[:-3] == batch and bases.weights.dim() == 2:
-        packed = packed_directions(constants, bases.pose_directions)
-        fused = _fused_skinning(bases, given, feature, transforms, batch, packed)
-    if fused is not None:
-        posed, planes = fused
-    else:
-        planes = _planes(given, bases)
-        blended = blend_transforms(bases.weights, transforms)
-        corrected = planes
+    posed = None
+    if alone and turned.shape[:-3] == batch and bases.weights.dim() == 2:
+        packed = packed_directions(constants, bases.directions)
+        posed = _fused_skinning(bases, given, feature, transforms, batch, packed)
+    if posed is None:
+        corrected = _blend_shape(given, bases.template, bases.shape_directions)
         if feature is not None:
-            # As late as can be: for one body these directions are most of the memory that is read, and what has been
-            # in the caches is gone after them.
             corrected = add_correctives(corrected, feature, bases.pose_directions)
-        posed = apply_transforms(corrected, blended)
+        posed = apply_transforms(corrected, blend_transforms(bases.weights, transforms))
     if given.transl is not None:
         posed, joints = posed + given.transl.unsqueeze(-1), joints + given.transl.unsqueeze(-2)
-    return Skinned(posed, joints, turned, planes)
-
-
-def _joined(coefficients: list[tuple[int, Tensor]]) -> Tensor:
-    """Return the coefficients (*B, n), each with the row of its first direction, as one, with zeros between them."""
-    if len(coefficients) == 1:
-        return coefficients[0][1]
-    pieces = []
-    for (start, value), (end, _) in pairwise(coefficients):
-        pieces.append(pad(value, (0, end - start - value.shape[-1])))
-    return torch.cat((*pieces, coefficients[-1][1]), dim=-1)
+    return posed, joints
 
 
 def _fused_skinning(
@@ -305,32 +265,30 @@ def _fused_skinning(
     transforms: Tensor,
     batch: torch.Size,
     packed: PackedDirections | None,
-) -> tuple[Tensor, Tensor] | None:
-    """Return posed vertices (*B, 3, V) and shaped planes; None where some poses, but not all, share a shape."""
-    coefficients = planes = None
-    directions = bases.shape_directions
-    if directions is not None and given.coefficients and all(v.shape[:-1] == batch for _, v in given.coefficients):
-        coefficients = _flat(_joined(given.coefficients), 1)
-        start, count = given.coefficients[0][0], coefficients.shape[-1]
-        bases = bases._replace(shape_directions=directions.narrow(0, start, count))
+) -> Tensor | None:
+    """Return posed vertices (*B, 3, V); None where some poses, but not all, share a shape."""
+    blocks = [] if feature is None else [_flat(feature, 1)]
+    template = bases.template
+    if given.coefficients and all(value.shape[:-1] == batch for _, value in given.coefficients):
+        end = 0
+        for start, value in given.coefficients:
+            blocks.append(pad(_flat(value, 1), (start - end, 0)) if start > end else _flat(value, 1))
+            end = start + value.shape[-1]
+    elif given.coefficients:
+        template = _blend_shape(given, template, bases.shape_directions)
+    if template.dim() > 1 and template.shape[:-1] == batch:
+        template = _flat(template, 1)
+    elif template.shape[:-1].numel() == 1:
+        template = template.reshape(-1)
     else:
-        planes = _planes(given, bases)
-        if planes.shape[:-1] == batch:
-            bases = bases._replace(template=_flat(planes, 1))
-        elif planes.shape[:-1].numel() == 1:
-            bases = bases._replace(template=planes.reshape(-1))
-        else:
-            return None
-    if feature is not None:
-        feature = _flat(feature, 1)
+        return None
+    bases = bases._replace(template=template)
+    coefficients = torch.cat(blocks, dim=-1) if blocks else None
     transforms = _flat(transforms, 2)
     if runs_on_gpu_kernels(transforms):
         from .triton_skinning import triton_skinning
 
-        posed, shaped = triton_skinning(bases, coefficients, feature, transforms, packed)
+        posed = triton_skinning(bases, coefficients, transforms, packed)
     else:
-        posed, shaped = fused_skinning(bases, coefficients, feature, transforms)
-    if planes is None:
-        assert shaped is not None
-        planes = _unflat(shaped, batch)
-    return _unflat(posed, batch), planes
+        posed = fused_skinning(bases, coefficients, transforms)
+    return _unflat(posed, batch)

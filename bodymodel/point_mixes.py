@@ -53,13 +53,8 @@ class CornerMix(NamedTuple):
 
     def of(self, rows: Int[Tensor, " n"]) -> CornerMix:
         """Return some of several sets, by number."""
-        template, shape, pose, weights = self.bases
-        chosen = VertexBases(
-            template.index_select(0, rows),
-            None if shape is None else shape.index_select(0, rows),
-            pose.index_select(0, rows),
-            weights.index_select(0, rows),
-        )
+        *constants, shapes = self.bases
+        chosen = VertexBases(*(value.index_select(0, rows) for value in constants), shapes)
         return CornerMix(chosen, self.mix.index_select(0, rows))
 
     @property

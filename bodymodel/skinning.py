@@ -19,16 +19,30 @@ class VertexBases(NamedTuple):
     """The constants of a set of vertices. A leading batch means one set a sample.
 
     Attributes:
-        template: (*set, 3 V) planes of the mean shape.
-        shape_directions: (*set, S, 3 V); None where the template is shaped already.
-        pose_directions: (*set, P, W); P = 0 without pose correctives. Beyond 3 V they may go on with zeros.
+        template: (*set, 3 V) planes of the mean shape, or of bodies that have their shape already.
+        directions: (*set, P + S, W), those of the pose correctives and then those of shape. Beyond 3 V they may go on
+            with zeros.
         weights: (*set, J, V) skinning weights.
+        shapes: S.
     """
 
     template: Float[Tensor, "*set planes"]
-    shape_directions: Float[Tensor, "*set S planes"] | None
-    pose_directions: Float[Tensor, "*set P W"]
+    directions: Float[Tensor, "*set rows W"]
     weights: Float[Tensor, "*set J V"]
+    shapes: int
+
+    @property
+    def pose_directions(self) -> Float[Tensor, "*set P planes"]:
+        """Those of the pose correctives; P = 0 without."""
+        return self._some(0, self.directions.shape[-2] - self.shapes)
+
+    @property
+    def shape_directions(self) -> Float[Tensor, "*set S planes"]:
+        """Those of shape."""
+        return self._some(self.directions.shape[-2] - self.shapes, self.shapes)
+
+    def _some(self, start: int, count: int) -> Tensor:
+        return self.directions.narrow(-2, start, count).narrow(-1, 0, self.template.shape[-1])
 
     def select(self, ids: Int[Tensor, "*set N"]) -> VertexBases:
         """Return the bases of the vertices `ids` of a set without batch; a batch of ids gives one set a sample."""
@@ -43,10 +57,8 @@ class VertexBases(NamedTuple):
         def gather_planes(planes: Tensor) -> Tensor:
             return gather(planes.unflatten(-1, (3, -1))).flatten(-2)
 
-        template, shape, pose, weights = self
-        directions = None if shape is None else gather_planes(shape)
-        pose = pose.narrow(-1, 0, template.shape[-1])
-        return VertexBases(gather_planes(template), directions, gather_planes(pose), gather(weights))
+        directions = self.directions.narrow(-1, 0, self.template.shape[-1])
+        return VertexBases(gather_planes(self.template), gather_planes(directions), gather(self.weights), self.shapes)
 
 
 def blend(coefficients: Float[Tensor, "*#batch K"], directions: Float[Tensor, "*set K N"]) -> Float[Tensor, ...]:
@@ -71,10 +83,12 @@ def add_blend(base: Tensor, coefficients: Tensor, directions: Tensor) -> Tensor:
 
 
 def add_correctives(
-    planes: Float[Tensor, "*#batch planes"], feature: Float[Tensor, "*#batch P"], directions: Float[Tensor, "*set P W"]
+    planes: Float[Tensor, "*#batch planes"],
+    feature: Float[Tensor, "*#batch P"],
+    directions: Float[Tensor, "*set P planes"],
 ) -> Float[Tensor, "*out planes"]:
     """Return shaped planes and what the pose adds to them."""
-    return planes + blend(feature, directions).narrow(-1, 0, planes.shape[-1])
+    return planes + blend(feature, directions)
 
 
 def joint_transforms(

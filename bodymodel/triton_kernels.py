@@ -47,17 +47,14 @@ def _entry(transforms, tile, mask, weights, PRECISION: tl.constexpr):
 @triton.jit(do_not_specialize=["bodies"])
 @no_type_check
 def forward_kernel(
-    template, coefficients, feature, transforms, shape_directions, pose_directions, scales, weights,
-    posed, planes, corrected,
-    bodies, count, joints, shapes, features,
-    template_stride, shape_stride, pose_stride, weights_stride,
-    TILE_B: tl.constexpr, TILE_V: tl.constexpr, TILE_J: tl.constexpr, STEP: tl.constexpr, SHAPE_STEP: tl.constexpr,
-    PRECISION: tl.constexpr, ALIGN: tl.constexpr,
-    HAS_SHAPE: tl.constexpr, HAS_POSE: tl.constexpr, SCALED: tl.constexpr, KEEP: tl.constexpr,
+    template, coefficients, transforms, directions, steps, scales, weights, posed, corrected,
+    bodies, count, joints, rows, packed_rows, template_stride, directions_stride, steps_stride, weights_stride,
+    TILE_B: tl.constexpr, TILE_V: tl.constexpr, TILE_J: tl.constexpr, STEP: tl.constexpr,
+    PRECISION: tl.constexpr, ALIGN: tl.constexpr, HAS_ROWS: tl.constexpr, PACKED: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
-    """Write posed (B, 3, V); with HAS_SHAPE the shaped planes (B, 3 V), with KEEP the planes before skinning."""
+    """Write posed (B, 3, V), and with KEEP the planes before skinning; with PACKED the first directions are `steps`."""
     count, weights_stride, template_stride = count * ALIGN, weights_stride * ALIGN, template_stride * ALIGN
-    shape_stride, pose_stride = shape_stride * ALIGN, pose_stride * ALIGN
+    directions_stride, steps_stride = directions_stride * ALIGN, steps_stride * ALIGN
     first = tl.program_id(0).to(tl.int64) * TILE_B
     row = tl.arange(0, TILE_B)[:, None]
     at = tl.program_id(1) * TILE_V + tl.arange(0, TILE_V)
@@ -72,21 +69,18 @@ def forward_kernel(
     x = tl.zeros((TILE_B, TILE_V), dtype=tl.float32)
     y = tl.zeros((TILE_B, TILE_V), dtype=tl.float32)
     z = tl.zeros((TILE_B, TILE_V), dtype=tl.float32)
-    if HAS_SHAPE:
+    if HAS_ROWS:
+        left = coefficients + first * rows + row * rows
+        if PACKED:
+            x, y, z = _add_products(
+                x, y, z, left, row_mask, steps, scales, steps_stride,
+                packed_rows, at, at_mask, count, PRECISION, STEP, True,
+            )  # fmt: skip
+            left += packed_rows
+            directions += packed_rows * directions_stride
         x, y, z = _add_products(
-            x, y, z, coefficients + first * shapes + row * shapes, row_mask, shape_directions, scales, shape_stride,
-            shapes, at, at_mask, count, PRECISION, SHAPE_STEP, False,
-        )  # fmt: skip
-        shaped = planes + before
-        tl.store(shaped + tile, x + tl.load(mean + mean_tile, mask=mask, other=0.0), mask=mask)
-        tl.store(shaped + (tile + count), y + tl.load(mean + (mean_tile + count), mask=mask, other=0.0), mask=mask)
-        tl.store(
-            shaped + (tile + 2 * count), z + tl.load(mean + (mean_tile + 2 * count), mask=mask, other=0.0), mask=mask
-        )
-    if HAS_POSE:
-        x, y, z = _add_products(
-            x, y, z, feature + first * features + row * features, row_mask, pose_directions, scales, pose_stride,
-            features, at, at_mask, count, PRECISION, STEP, SCALED,
+            x, y, z, left, row_mask, directions, scales, directions_stride,
+            rows - packed_rows, at, at_mask, count, PRECISION, STEP, False,
         )  # fmt: skip
     x += tl.load(mean + mean_tile, mask=mask, other=0.0)
     y += tl.load(mean + (mean_tile + count), mask=mask, other=0.0)
@@ -207,13 +201,13 @@ def transforms_back_kernel(
 @triton.jit(do_not_specialize=["bodies"])
 @no_type_check
 def blend_back_kernel(
-    pulled, extra, directions, scales, partial,
-    bodies, count, rows, steps, stride, extra_stride,
+    pulled, directions, scales, partial,
+    bodies, count, rows, steps, stride,
     TILE_B: tl.constexpr, TILE_K: tl.constexpr, STEP: tl.constexpr, PRECISION: tl.constexpr, ALIGN: tl.constexpr,
-    HAS_EXTRA: tl.constexpr, SCALED: tl.constexpr,
+    SCALED: tl.constexpr,
 ):  # fmt: skip
-    """Write pulled (B, N), plus `extra`, times the transposed directions (rows, N): (stretches, B, rows)."""
-    count, stride, extra_stride = count * ALIGN, stride * ALIGN, extra_stride * ALIGN
+    """Write pulled (B, N) times the transposed directions (rows, N or more): (stretches, B, rows)."""
+    count, stride = count * ALIGN, stride * ALIGN
     first = tl.program_id(0).to(tl.int64) * TILE_B
     stretch = tl.program_id(1)
     k = tl.program_id(2) * TILE_K + tl.arange(0, TILE_K)
@@ -225,8 +219,6 @@ def blend_back_kernel(
         at_mask = at < count
         mask = row_mask & at_mask[None, :]
         pull = tl.load(pulled + first * count + (row * count + at[None, :]), mask=mask, other=0.0)
-        if HAS_EXTRA:
-            pull += tl.load(extra + first * extra_stride + (row * extra_stride + at[None, :]), mask=mask, other=0.0)
         place = directions + (k[:, None] * stride + at[None, :])
         direction = tl.load(place, mask=k_mask[:, None] & at_mask[None, :], other=0).to(tl.float32)
         acc = tl.dot(pull, tl.trans(direction), acc, input_precision=PRECISION)

@@ -40,28 +40,26 @@ BACK = ((16, 64, 4, 3), (32, 128, 8, 3), (64, 128, 8, 3), (128, 128, 8, 3))
 
 def triton_skinning(
     bases: VertexBases,
-    coefficients: Float[Tensor, "B S"] | None,
-    feature: Float[Tensor, "B P"] | None,
+    coefficients: Float[Tensor, "B K"] | None,
     transforms: Float[Tensor, "B 12 J"],
     packed: PackedDirections | None = None,
-) -> tuple[Float[Tensor, "B 3 V"], Float[Tensor, "B planes"] | None]:
-    """Return posed vertices and shaped planes in float32, as `fused_skinning` does.
+) -> Float[Tensor, "B 3 V"]:
+    """Return posed vertices in float32, as `fused_skinning` does.
 
     Args:
         bases: one set for all bodies. The template may carry a gradient, and may be one row a body, (B, 3 V).
-        coefficients: of the shape directions; None where the template is the shape of all, and then no planes are
-            returned.
-        feature: of the pose directions; None for none.
+        coefficients: of the first K directions, those of all pose correctives among them; None for none.
         transforms: rotation and translation of each joint from rest to pose, row by row.
-        packed: the pose directions in 16 bits, to be read instead.
+        packed: the directions of the pose correctives in 16 bits, to be read instead.
     """
-    inputs = (bases.template, coefficients, feature, transforms)
-    constants = (*bases[1:], *(packed or (None, None)))
+    template, directions, weights, _ = bases
+    directions = directions.narrow(0, 0, 0 if coefficients is None else coefficients.shape[-1])
+    inputs = (template, coefficients, transforms)
+    constants = (directions, weights, *(packed or (None, None)))
     precision = chosen_precision()
     if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
         return _TritonSkinning.apply(*inputs, constants, precision)
-    posed, planes, _ = _forward(precision, *inputs, *constants, keep=False)
-    return posed, planes
+    return _forward(precision, *inputs, *constants, keep=False)[0]
 
 
 class _TritonSkinning(torch.autograd.Function):
@@ -70,97 +68,86 @@ class _TritonSkinning(torch.autograd.Function):
         ctx: Any,
         template: Tensor,
         coefficients: Tensor | None,
-        feature: Tensor | None,
         transforms: Tensor,
         constants: tuple[Any, ...],
         precision: Precision,
     ) -> Any:
-        inputs = template, coefficients, feature, transforms
-        posed, planes, corrected = _forward(precision, *inputs, *constants, keep=True)
+        inputs = template, coefficients, transforms
+        posed, corrected = _forward(precision, *inputs, *constants, keep=True)
         ctx.constants, ctx.precision = constants, precision
         ctx.save_for_backward(*inputs, corrected)
-        ctx.set_materialize_grads(False)
-        return posed, planes
+        return posed
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
         *inputs, corrected = ctx.saved_tensors
         inputs += ctx.constants
-        needed = ctx.needs_input_grad[:4]
+        needed = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
-            return *plain_skinning_gradients(inputs[:7], upstream, needed), None, None
-        return *_backward(ctx.precision, inputs, corrected, upstream, needed), None, None
+            return *plain_skinning_gradients(inputs[:5], upstream, needed), None, None
+        return *_backward(ctx.precision, inputs, corrected, *upstream, needed), None, None
 
 
 def _forward(
     precision: Precision,
     template: Tensor,
     coefficients: Tensor | None,
-    feature: Tensor | None,
     transforms: Tensor,
-    shape_directions: Tensor | None,
-    pose_directions: Tensor,
+    directions: Tensor,
     weights: Tensor,
     steps: Tensor | None,
     step: Tensor | None,
     *,
     keep: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return posed vertices (B, 3, V), shaped planes (B, 3 V) or None, and with `keep` the planes before skinning."""
+) -> tuple[Tensor, Tensor | None]:
+    """Return posed vertices (B, 3, V), and with `keep` the planes before skinning."""
     bodies, (joints, count) = len(transforms), weights.shape
     posed = transforms.new_empty(bodies, 3, count)
-    planes = None if coefficients is None else transforms.new_empty(bodies, 3 * count)
     corrected = transforms.new_empty(bodies, 3 * count) if keep else None
     if not posed.numel():
-        return posed, planes, corrected
+        return posed, corrected
     template, transforms = _rows(template), transforms.contiguous()
-    shape, pose, weights = _rows(shape_directions), _rows(pose_directions if steps is None else steps), _rows(weights)
+    directions, steps, weights = _rows(directions), _rows(steps), _rows(weights)
     coefficients = None if coefficients is None else coefficients.contiguous()
-    feature = None if feature is None else feature.contiguous()
     strides = [template.stride(0) if template.dim() == 2 else 0]
-    strides += [0 if value is None else value.stride(0) for value in (shape, pose, weights)]
+    strides += [0 if value is None else value.stride(0) for value in (directions, steps, weights)]
     align = _alignment(count, *strides)
     size_b, size_v, warps, stages = _tile(FORWARD, transforms, precision, joints)
     grid = (triton.cdiv(bodies, size_b), triton.cdiv(count, size_v))
     launch(
         forward_kernel, grid,
-        template, coefficients, feature, transforms, shape, pose, step, weights, posed, planes, corrected,
-        bodies, count // align, joints,
-        0 if coefficients is None else coefficients.shape[1], 0 if feature is None else feature.shape[1],
+        template, coefficients, transforms, directions, steps, step, weights, posed, corrected,
+        bodies, count // align, joints, len(directions), 0 if steps is None else len(steps),
         *(stride // align for stride in strides),
-        TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), STEP=STEP,
-        SHAPE_STEP=STEP // 2, PRECISION=precision, ALIGN=align,
-        HAS_SHAPE=coefficients is not None, HAS_POSE=feature is not None, SCALED=steps is not None, KEEP=keep,
+        TILE_B=size_b, TILE_V=size_v, TILE_J=_padded(joints), STEP=STEP, PRECISION=precision, ALIGN=align,
+        HAS_ROWS=coefficients is not None, PACKED=steps is not None, KEEP=keep,
         num_warps=warps, num_stages=stages,
     )  # fmt: skip
-    return posed, planes, corrected
+    return posed, corrected
 
 
 def _backward(
-    precision: Precision, inputs: list[Any], corrected: Tensor, upstream: tuple[Any, ...], needed: tuple[bool, ...]
+    precision: Precision, inputs: list[Any], corrected: Tensor, to_posed: Tensor, needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of template, coefficients, feature and transforms."""
-    template, coefficients, feature, transforms, shape, pose, weights, steps, step = inputs
-    to_posed, to_planes = upstream
-    to_template, to_coefficients, to_feature, to_transforms = needed
+    """Return the gradients of template, coefficients and transforms."""
+    template, coefficients, transforms, directions, weights, steps, step = inputs
+    to_template, to_coefficients, to_transforms = needed
     if not transforms.numel() or not weights.numel():
-        pairs = zip((template, coefficients, feature, transforms), needed, strict=True)
+        pairs = zip((template, coefficients, transforms), needed, strict=True)
         return tuple(torch.zeros_like(value) if wants else None for value, wants in pairs)
-    if to_posed is None:
-        to_posed = transforms.new_zeros(()).expand(len(transforms), 3, weights.shape[-1])
     to_posed, transforms, weights = _reachable(to_posed), transforms.contiguous(), _rows(weights)
-    found: list[Tensor | None] = [None] * 4
-    if to_template or to_coefficients or to_feature:
+    found: list[Tensor | None] = [None] * 3
+    if to_template or to_coefficients:
         pulled = _planes_back(precision, to_posed, transforms, weights)
         if to_template:
-            both = pulled if to_planes is None else pulled + to_planes
-            found[0] = both if template.dim() == 2 else both.sum(0)
-        if to_coefficients:
-            found[1] = _blend_back(precision, pulled, to_planes, shape, None)
-        if to_feature:
-            found[2] = _blend_back(precision, pulled, None, pose if steps is None else steps, step)
+            found[0] = pulled if template.dim() == 2 else pulled.sum(0)
+        if to_coefficients and steps is None:
+            found[1] = _blend_back(precision, pulled, directions, None)
+        elif to_coefficients:
+            parts = (steps, step), (directions.narrow(0, len(steps), len(directions) - len(steps)), None)
+            found[1] = torch.cat([_blend_back(precision, pulled, *part) for part in parts], dim=-1)
     if to_transforms:
-        found[3] = _transforms_back(precision, to_posed, corrected, weights)
+        found[2] = _transforms_back(precision, to_posed, corrected, weights)
     return tuple(found)
 
 
@@ -197,16 +184,13 @@ def _transforms_back(precision: Precision, upstream: Tensor, corrected: Tensor, 
     return partial.squeeze(0) if stretches == 1 else partial.sum(0)
 
 
-def _blend_back(
-    precision: Precision, pulled: Tensor, extra: Tensor | None, directions: Tensor, scales: Tensor | None
-) -> Tensor:
-    """Return (pulled + extra) (B, N) times the transposed directions (rows, N)."""
+def _blend_back(precision: Precision, pulled: Tensor, directions: Tensor, scales: Tensor | None) -> Tensor:
+    """Return pulled (B, N) times the transposed directions (rows, N or more)."""
     (bodies, count), rows = pulled.shape, len(directions)
     if not rows:
         return pulled.new_zeros(bodies, 0)
-    extra, directions = _rows(extra), _rows(directions)
-    extra_stride = 0 if extra is None else extra.stride(0)
-    align = _alignment(count, directions.stride(0), extra_stride)
+    directions = _rows(directions)
+    align = _alignment(count, directions.stride(0))
     size_b, size_k, warps, stages = _tile(BACK, pulled, precision)
     size_k = min(size_k, _padded(rows))
     tiles_b, tiles_k = triton.cdiv(bodies, size_b), triton.cdiv(rows, size_k)
@@ -214,10 +198,10 @@ def _blend_back(
     partial = pulled.new_empty(stretches, bodies, rows)
     launch(
         blend_back_kernel, (tiles_b, stretches, tiles_k),
-        pulled, extra, directions, scales, partial,
-        bodies, count // align, rows, steps, directions.stride(0) // align, extra_stride // align,
+        pulled, directions, scales, partial,
+        bodies, count // align, rows, steps, directions.stride(0) // align,
         TILE_B=size_b, TILE_K=size_k, STEP=STEP, PRECISION=precision, ALIGN=align,
-        HAS_EXTRA=extra is not None, SCALED=scales is not None,
+        SCALED=scales is not None,
         num_warps=warps, num_stages=stages,
     )  # fmt: skip
     return partial.squeeze(0) if stretches == 1 else partial.sum(0)

@@ -26,7 +26,6 @@ def both_layouts_and_small_pieces(request, monkeypatch):
     """Batches of the tests are small; the limits come down with them."""
     monkeypatch.setattr(pieces, "BLENDED", 3)
     monkeypatch.setattr(pieces, "SKINNED", 60)
-    monkeypatch.setattr(passes, "MANY", 0)
     monkeypatch.setattr(fused_chain, "FEW", 10**9 if request.param == "few" else -1)
 
 
