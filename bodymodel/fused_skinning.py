@@ -75,7 +75,7 @@ class _FusedSkinning(torch.autograd.Function):
         needed = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
             return *plain_skinning_gradients(inputs, upstream, needed), None, None
-        return *_gradients_in_pieces(inputs, corrected, *upstream, needed), None, None
+        return *_gradients_in_pieces(inputs, corrected, upstream[0], needed), None, None
 
 
 def _runs(bodies: int, size: int) -> Iterator[tuple[int, int]]:

@@ -53,8 +53,9 @@ class CornerMix(NamedTuple):
 
     def of(self, rows: Int[Tensor, " n"]) -> CornerMix:
         """Return some of several sets, by number."""
-        *constants, shapes = self.bases
-        chosen = VertexBases(*(value.index_select(0, rows) for value in constants), shapes)
+        template, directions, weights, shapes = self.bases
+        constants = (value.index_select(0, rows) for value in (template, directions, weights))
+        chosen = VertexBases(*constants, shapes=shapes)
         return CornerMix(chosen, self.mix.index_select(0, rows))
 
     @property

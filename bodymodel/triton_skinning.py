@@ -85,7 +85,7 @@ class _TritonSkinning(torch.autograd.Function):
         needed = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
             return *plain_skinning_gradients(inputs[:5], upstream, needed), None, None
-        return *_backward(ctx.precision, inputs, corrected, *upstream, needed), None, None
+        return *_backward(ctx.precision, inputs, corrected, upstream[0], needed), None, None
 
 
 def _forward(

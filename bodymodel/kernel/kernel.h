@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* Points are packed TILE at a time; a row of a tile is all their x, then y, then z. */
-enum { TILE = 16, ROW = 3 * TILE, MOST_SLOTS = 24 };
+enum { TILE = 16, ROW = 3 * TILE, WORDS = 2 * TILE, MOST_SLOTS = 24 };
 
 /* The joints of a model, and how its arguments reach them. Joints are in an order in which parents come first. */
 typedef struct {
@@ -32,7 +32,7 @@ typedef struct {
     float *rows;         /* (tiles, S + P, ROW), where `digits` is not used */
     float *shape_rows;   /* (tiles, S, ROW) */
     float *scales;       /* (tiles, P) */
-    int16_t *digits;     /* (tiles, P, ROW + TILE) fixed point of 21 bits, see `unpack_row` */
+    int32_t *digits;     /* (tiles, P, WORDS) fixed point of 21 bits, see `unpack_row` */
     int32_t *first;      /* (16 tiles + 1) where the weights of each point begin */
     int32_t *joint;
     float *weight;

@@ -106,21 +106,19 @@ static void pack_row(float *to, const float *planes, ptrdiff_t count, ptrdiff_t 
         for (ptrdiff_t i = 0; i < TILE && tile * TILE + i < count; i++) to[TILE * c + i] = planes[c * count + tile * TILE + i];
 }
 
-/* Write a row in fixed point of 21 bits, and return its scale. The rounding is at most a millionth of half the row's
- * largest number. */
-static float pack_digits(int16_t *to, const float row[ROW])
+/* Write a row in fixed point of 21 bits, see `unpack_row`, and return its scale. The rounding is at most a millionth of half
+ * the row's largest number: what a number takes along of another's bits is known when it is rounded. */
+static float pack_digits(int32_t *to, const float row[ROW])
 {
     float most = 0;
     for (int i = 0; i < ROW; i++) most = fabsf(row[i]) > most ? fabsf(row[i]) : most;
-    const double whole = (1 << 20) - 1;
-    float scale = (float)(most / whole);
-    for (int i = 0; i < ROW; i++) {
-        long number = scale > 0 ? lrint((double)row[i] / scale) : 0;
-        if (number > (1 << 20) - 1) number = (1 << 20) - 1;
-        if (number < -(1 << 20)) number = -(1 << 20);
-        long high = (number + (1 << 20)) / 32 - (1 << 15); /* towards minus infinity */
-        to[i] = (int16_t)high;
-        to[ROW + i % TILE] |= (int16_t)((number - 32 * high) << (5 * (i / TILE)));
+    float scale = (float)(most / (2147483648.0 - 4096)); /* room for the bits of another */
+    for (int i = 0; i < TILE && scale > 0; i++) {
+        uint32_t y = (uint32_t)lrint((double)row[TILE + i] / scale / 1024) & 0x3fffff;
+        uint32_t z = (uint32_t)lrint(((double)row[2 * TILE + i] / scale - (y >> 11)) / 2048) & 0x1fffff;
+        uint32_t x = (uint32_t)lrint(((double)row[i] / scale - (z >> 10)) / 2048);
+        to[i] = (int32_t)(x << 11 | z >> 10);
+        to[TILE + i] = (int32_t)(z << 22 | y);
     }
     return scale;
 }
@@ -154,7 +152,7 @@ static int pack_points(Points *p, const float *mean, const float *shape, const f
     if (digits) {
         p->shape_rows = lines(sizeof(float) * tiles * shapes * ROW, &failed);
         p->scales = lines(sizeof(float) * tiles * features, &failed);
-        p->digits = lines(sizeof(int16_t) * tiles * features * (ROW + TILE), &failed);
+        p->digits = lines(sizeof(int32_t) * tiles * features * WORDS, &failed);
     } else
         p->rows = lines(sizeof(float) * tiles * (shapes + features) * ROW, &failed);
     if (failed) return -1;
@@ -171,7 +169,7 @@ static int pack_points(Points *p, const float *mean, const float *shape, const f
             float row[ROW] = {0};
             pack_row(row, planes, p->count, tile);
             size_t at = (size_t)tile * features + f;
-            p->scales[at] = pack_digits(p->digits + at * (ROW + TILE), row);
+            p->scales[at] = pack_digits(p->digits + at * WORDS, row);
         }
     }
     return pack_weights(p, weights);
@@ -210,7 +208,7 @@ static PyObject *points_bytes(PyObject *self, PyObject *capsule)
     (void)self;
     const Points *p = PyCapsule_GetPointer(capsule, "points");
     if (!p) return NULL;
-    size_t rows = p->digits ? (size_t)p->shapes * ROW * 4 + (size_t)p->features * ((ROW + TILE) * 2 + 4)
+    size_t rows = p->digits ? (size_t)p->shapes * ROW * 4 + (size_t)p->features * (WORDS * 4 + 4)
                             : (size_t)(p->shapes + p->features) * ROW * 4;
     size_t each = (size_t)p->tiles * (rows + ROW * 4 + TILE * 4);
     return PyLong_FromSize_t(each + 8 * (size_t)p->first[p->tiles * TILE]);

@@ -16,9 +16,8 @@
 
 typedef float vf __attribute__((vector_size(4 * W)));
 typedef float unaligned __attribute__((vector_size(4 * W), aligned(4), may_alias));
-typedef int32_t vi __attribute__((vector_size(4 * W)));
-typedef int16_t signed_digits __attribute__((vector_size(2 * W), aligned(2), may_alias));
-typedef uint16_t unsigned_digits __attribute__((vector_size(2 * W), aligned(2), may_alias));
+typedef int32_t vi __attribute__((vector_size(4 * W), may_alias));
+typedef uint32_t vu __attribute__((vector_size(4 * W), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 #define PRAGMA(text) _Pragma(#text)
@@ -103,24 +102,23 @@ enum { CHUNK = 128 };
 /* Rows of digits that are asked for before they are needed. */
 enum { AHEAD = 64 };
 
-/* Rows of 21-bit fixed point: 48 numbers of 16 bits, then one of 16 bits for each point with 5 more of each coordinate.
- * Returned are W points from s on, in units of the row's scale. */
-INLINE void unpack_row(const int16_t *from, int s, vf out[3])
+/* Rows of 21-bit fixed point, two words for each point: x and the upper 11 bits of z, then the lower 10 bits of z and y (which
+ * has 22). What stands below a number's own bits is left there, less work than taking it away: numbers were rounded with it
+ * in mind. Returned are W points from s on, in units of the row's scale. */
+INLINE void unpack_row(const int32_t *from, int s, vf out[3])
 {
-    vi low = __builtin_convertvector(*(const unsigned_digits *)(from + ROW + s), vi);
-    vi x = __builtin_convertvector(*(const signed_digits *)(from + s), vi) << 5;
-    vi y = __builtin_convertvector(*(const signed_digits *)(from + TILE + s), vi) << 5;
-    vi z = __builtin_convertvector(*(const signed_digits *)(from + 2 * TILE + s), vi) << 5;
-    out[0] = __builtin_convertvector(x | (low & 31), vf);
-    out[1] = __builtin_convertvector(y | ((low >> 5) & 31), vf);
-    out[2] = __builtin_convertvector(z | (low >> 10), vf);
+    vi x = *(const vi *)(from + s);
+    vu last = *(const vu *)(from + TILE + s);
+    out[0] = __builtin_convertvector(x, vf);
+    out[1] = __builtin_convertvector((vi)(last << 10), vf);
+    out[2] = __builtin_convertvector((vi)((vu)x << 21 | last >> 11), vf);
 }
 
-INLINE const int16_t *digits_of(const Points *points, ptrdiff_t tile, ptrdiff_t feature)
+INLINE const int32_t *digits_of(const Points *points, ptrdiff_t tile, ptrdiff_t feature)
 {
-    const int16_t *from = points->digits + (tile * points->features + feature) * (ROW + TILE);
-    __builtin_prefetch(from + AHEAD * (ROW + TILE));
-    __builtin_prefetch(from + AHEAD * (ROW + TILE) + 32);
+    const int32_t *from = points->digits + (tile * points->features + feature) * WORDS;
+    __builtin_prefetch(from + AHEAD * WORDS);
+    __builtin_prefetch(from + AHEAD * WORDS + TILE);
     return from;
 }
 
@@ -131,7 +129,7 @@ static float *tile_rows(const Points *points, ptrdiff_t tile, ptrdiff_t first_ro
     if (!points->digits) return points->rows + tile * (shapes + features) * ROW;
     if (first_row == 0) memcpy(made, points->shape_rows + tile * shapes * ROW, sizeof(float) * (size_t)shapes * ROW);
     for (ptrdiff_t f = 0; f < features; f++) {
-        const int16_t *from = digits_of(points, tile, f);
+        const int32_t *from = digits_of(points, tile, f);
         float scale = points->scales[tile * features + f];
         UNROLL(4)
         for (int s = 0; s < TILE; s += W) {
