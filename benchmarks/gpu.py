@@ -4,12 +4,11 @@ Checks: values and gradients against float64 on the processor, at several batche
 every run; forward and backward in a CUDA graph; a second stream; double backward. Then times in alternating rounds, as
 ratios of medians to smplx where it is installed, and over the floor: the larger of
 
-    bytes that must move / bandwidth      the directions once, and 24 V (forward), 36 V (with backward) a body
+    bytes that must move / bandwidth      the directions once, and 12 V (forward), 24 V (with backward) a body
     operations / rate                     2 * 3 V * (S + P) + 2 * 12 * 4 V + 18 V a body, with backward twice that
 
 with V vertices, S + P directions, at most 4 weights a vertex, and the bandwidth of a copy and the rates of square
-matrix products measured in the same run. The bytes are those of what a call returns (vertices and the rest body) and of
-the incoming gradient. 3xTF32 does three products for one.
+matrix products measured in the same run. The bytes are those of the vertices and of the incoming gradient. 3xTF32 does three products for one.
 
 Nothing but this repository, PyTorch, Triton, roma, jaxtyping, scipy and safetensors is needed. `--out` keeps a file.
 """
@@ -136,7 +135,7 @@ def floor(bodies: int, *, backward: bool, split: bool, limits: Mapping[str, floa
     """Return the seconds below which no kernel for SMPL comes: the module's docstring says how they are counted."""
     vertices, directions = 6890, 217
     operations = (2 * 3 * directions + 2 * 12 * 4 + 18) * vertices * bodies * (2 if backward else 1)
-    moved = 12 * directions * vertices + (36 if backward else 24) * vertices * bodies
+    moved = 12 * directions * vertices + (24 if backward else 12) * vertices * bodies
     rate = limits["tf32_per_s"] / 3 if split else limits["float32_per_s"]
     return max(moved / limits["bytes_per_s"], operations / rate)
 

@@ -27,7 +27,7 @@ def test_without_a_gpu_it_says_so(capsys):
 
 def test_the_floor_of_one_body_is_reading_the_directions_and_that_of_many_is_arithmetic():
     one = gpu.floor(1, backward=False, split=True, limits=LIMITS)
-    assert one == pytest.approx((12 * 217 + 24) * 6890 / 4e12)
+    assert one == pytest.approx((12 * 217 + 12) * 6890 / 4e12)
     many = gpu.floor(4096, backward=False, split=True, limits=LIMITS)
     assert many == pytest.approx(4096 * (2 * 3 * 217 + 114) * 6890 / 1.5e14)
     assert gpu.floor(4096, backward=True, split=False, limits=LIMITS) == pytest.approx(2 * many * 1.5e14 / 6e13)
