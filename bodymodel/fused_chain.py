@@ -156,16 +156,16 @@ def _forward_of_few(
     arms = (turning @ lever.unsqueeze(-1)).squeeze(-1)
     if levers == joints:
         at = constants["_tree_path"] @ arms
-        outputs, inner = (at,), ()
+        outputs = (at,)
     else:
         at, shift = (constants["_tree_placement"] @ arms).split((joints, joints), dim=1)
         turned = turning.narrow(1, joints, joints)
         outputs = (at, turned, joint_transforms(turned, shift), bend.narrow(1, 1, joints - 1).flatten(1))
-        inner = arms.permute(2, 1, 0), local.permute(2, 3, 1, 0)
     if not keep:
         return outputs, []
     angles = (value.squeeze(-1).t() for value in (sinc, cosine, half))
-    return outputs, [axis_angle.permute(2, 1, 0), *angles, turning.permute(2, 3, 1, 0), at.permute(2, 1, 0), *inner]
+    kept = [axis_angle.permute(2, 1, 0), *angles, turning.permute(2, 3, 1, 0), at.permute(2, 1, 0)]
+    return outputs, kept if levers == joints else [*kept, arms.permute(2, 1, 0), local.permute(2, 3, 1, 0)]
 
 
 def _forward_of_many(
