@@ -199,9 +199,7 @@ def _read_matrix(regressor: np.ndarray | str | os.PathLike[str]) -> tuple[np.nda
     if isinstance(regressor, (str, os.PathLike)):
         path = Path(regressor)
         if not path.is_file():
-            raise FileNotFoundError(
-                f"regressor: expected an .npy file, got {path}, which does not exist; check the path"
-            )
+            raise FileNotFoundError(f"{path}: expected an .npy file with a regressor, got no file; check the path")
         try:
             # Mapped, not read: a damaged header cannot make us allocate more than the file holds.
             loaded, source = np.load(path, mmap_mode="r", allow_pickle=False), str(path)
