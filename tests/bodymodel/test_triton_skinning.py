@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton (Linux)")
 
-from body_arguments import random_arguments  # noqa: E402
-from physique.bodymodel import (  # noqa: E402
+from body_arguments import random_arguments
+from physique.bodymodel import (
     BodyModel,
     gpu_precision,
     pack_directions,
@@ -14,11 +14,11 @@ from physique.bodymodel import (  # noqa: E402
     segment_scale_model,
     synthetic_model,
 )
-from physique.bodymodel import triton_skinning as triton_module  # noqa: E402
-from physique.bodymodel.fused_skinning import plain_skinning  # noqa: E402
-from physique.bodymodel.gpu import PackedDirections  # noqa: E402
-from physique.bodymodel.skinning import VertexBases  # noqa: E402
-from physique.bodymodel.triton_skinning import triton_skinning  # noqa: E402
+from physique.bodymodel import triton_skinning as triton_module
+from physique.bodymodel.fused_skinning import plain_skinning
+from physique.bodymodel.gpu import PackedDirections
+from physique.bodymodel.skinning import VertexBases
+from physique.bodymodel.triton_skinning import triton_skinning
 
 # On the processor, the compiled kernel would take the calls that are tested here.
 pytestmark = pytest.mark.usefixtures("eager")
