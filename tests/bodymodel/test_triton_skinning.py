@@ -287,3 +287,10 @@ def test_rotation_matrices_are_skinned_by_the_kernel(monkeypatch):
         results.append((vertices.detach().cpu().double(), slope.cpu().double()))
     torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-6)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=1e-5 * results[1][1].abs().max().item())
+
+
+@pytest.mark.parametrize("vertices, within", [(2**22, True), (2**23, False)])
+def test_gradients_that_offsets_of_32_bits_do_not_reach_are_brought_together(vertices, within):
+    given = torch.empty(128, vertices, 3, device="meta").transpose(1, 2)
+    assert 128 * given.stride(0) < 2**31 if within else 64 * given.stride(0) < 2**31
+    assert triton_module._reachable(given).is_contiguous() != within
