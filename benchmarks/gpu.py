@@ -189,7 +189,7 @@ def _ways(libraries: Mapping[str, Library], quantity: str, bodies: Any, *, backw
     ours = pass_of(libraries[OURS])
     calls: dict[str, Call] = {}
     for precision in PRECISIONS:
-        calls[precision] = gpu_precision(precision)(ours)  # pyright: ignore[reportArgumentType]
+        calls[precision] = gpu_precision(precision)(ours)
         graph, kept = capture(calls[precision])
         calls[f"{precision}, graph"] = lambda graph=graph, kept=kept: graph.replay()
     calls["without kernels"] = lambda: _without_kernels(ours)

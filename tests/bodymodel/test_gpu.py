@@ -86,7 +86,7 @@ def test_the_precision_holds_inside_its_block_alone():
 
 
 def test_a_precision_of_another_name_is_refused():
-    with refuses("precision"), gpu_precision("tf32"):  # pyright: ignore[reportArgumentType]
+    with refuses("precision"), gpu_precision("tf32"):
         pass
 
 
