@@ -18,11 +18,13 @@ from physique.bodymodel import (
     KeypointRegressor,
     RestBody,
     backend,
+    packed,
     segment_scale_model,
     synthetic_model,
     use_backend,
 )
 from physique.bodymodel.backend import active_kernel
+from physique.bodymodel.packed import pack_points
 from physique.geometry import check_values
 from physique.geometry.axis_angle import axis_angle_to_matrix
 from refusals import refuses
@@ -406,6 +408,14 @@ def test_a_model_that_moves_or_is_copied_packs_again():
     found, _ = model.vertices_and_joints(moved, **arguments | {"body_pose": None, "global_orient": None})
     right, _ = model.vertices_and_joints(bases, **arguments | {"body_pose": None, "global_orient": None})
     torch.testing.assert_close(found, right + 1, rtol=0, atol=1e-5)
+
+
+def test_directions_of_many_vertices_take_two_thirds_of_the_memory(monkeypatch):
+    bases = BodyModel(MODELS["so many that digits are packed"]()).vertex_bases(torch.arange(2101))
+    kernel = active_kernel()
+    packed_bytes = kernel.points_bytes(pack_points(kernel, bases))
+    monkeypatch.setattr(packed, "MANY", 2102)
+    assert 0.65 < packed_bytes / kernel.points_bytes(pack_points(kernel, bases)) < 0.75
 
 
 def test_changing_an_argument_before_backward_is_noticed():
