@@ -519,6 +519,8 @@ def test_backend_tells_what_runs_and_can_be_changed():
     show = "from physique.bodymodel import backend; print(backend())"
     assert run_python(show, PHYSIQUE_BACKEND="eager").stdout == "eager\n"
     assert run_python(show, PHYSIQUE_BACKEND="", OMP_NUM_THREADS="1").stdout == f"compiled: {best}, 1 thread\n"
+    two = "2 threads" if active_kernel().openmp else "1 thread"
+    assert run_python(show, PHYSIQUE_BACKEND="", OMP_NUM_THREADS="2").stdout == f"compiled: {best}, {two}\n"
 
 
 def test_plain_passes_are_left_alone_where_the_kernel_runs(monkeypatch):
