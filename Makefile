@@ -28,7 +28,7 @@ lint: .venv/installed-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-demo: .venv/installed
+demo: .venv/installed-demo
 	$(BIN)/python examples/01_fit_keypoints.py --keypoints $(KEYPOINTS) --out $(OUT)
 
 # A table of ratios to other libraries; `make bench ARGS=--quick` for the rows with floors alone.
@@ -49,9 +49,14 @@ check:
 clean:
 	rm -rf .venv build dist out *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks bodymodel/_kernel.*
 
-.venv/installed: pyproject.toml constraints.txt setup.py $(wildcard bodymodel/kernel/*)
+# First what the demo needs: the tests' packages are several times as large.
+.venv/installed-demo: pyproject.toml constraints.txt setup.py $(wildcard bodymodel/kernel/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,viz,io]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[viz,io]'
+	touch $@
+
+.venv/installed: .venv/installed-demo
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	touch $@
 
 .venv/installed-bench: .venv/installed

@@ -17,12 +17,11 @@ from physique.bodymodel import BodyModel, open_body, segment_scale_model
 from physique.fitting import Solution
 from torch import Tensor
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "examples"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-from mocap import Clip, fit_clip, read_clips  # noqa: E402
+from mocap import Clip, fit_clip, read_clips
 
-MOCAP = ROOT.parent / "shared" / "data" / "mocap" / "cmu_joints_30fps.npz"
+MOCAP = Path(__file__).parents[2] / "shared" / "data" / "mocap" / "cmu_joints_30fps.npz"
 # What is promised: millimetres, degrees, frames a second of one core.
 MOST_MM = {"betas": 25.0, "segment scales": 12.0}
 MOST_DEGREES, LEAST_FRAMES = 10.0, 200.0

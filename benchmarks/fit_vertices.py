@@ -11,6 +11,7 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         distances = 1000 * fit_vertices(model, target).residuals
         error = float(distances.mean())
         kept = kept and error <= MOST_MM
-        fits = {"ours": lambda: fit_vertices(model, target)}  # noqa: B023
+        fits = {"ours": partial(fit_vertices, model, target)}
         if peer is not None:
-            fits |= {str(each): lambda each=each: peer.fit(target, each) for each in PEER_ITERATIONS}  # noqa: B023
+            fits |= {str(each): partial(peer.fit, target, each) for each in PEER_ITERATIONS}
         times = measure(fits, budget=BUDGET_S, rounds=ROUNDS)
         line(f"fit_vertices, {count}", distances, times.seconds["ours"].median / count)
         for iterations in PEER_ITERATIONS if peer is not None else ():

@@ -8,7 +8,8 @@ ratios of medians to smplx where it is installed, and over the floor: the larger
     operations / rate                     2 * 3 V * (S + P) + 2 * 12 * 4 V + 18 V a body, with backward twice that
 
 with V vertices, S + P directions, at most 4 weights a vertex, and the bandwidth of a copy and the rates of square
-matrix products measured in the same run. The bytes are those of the vertices and of the incoming gradient. 3xTF32 does three products for one.
+matrix products measured in the same run. The bytes are those of the vertices and of the incoming gradient. 3xTF32
+does three products for one.
 
 Nothing but this repository, PyTorch, Triton, roma, jaxtyping, scipy and safetensors is needed. `--out` keeps a file.
 """
@@ -188,7 +189,7 @@ def _ways(libraries: Mapping[str, Library], quantity: str, bodies: Any, *, backw
     ours = pass_of(libraries[OURS])
     calls: dict[str, Call] = {}
     for precision in PRECISIONS:
-        calls[precision] = gpu_precision(precision)(ours)  # pyright: ignore[reportArgumentType]
+        calls[precision] = gpu_precision(precision)(ours)
         graph, kept = capture(calls[precision])
         calls[f"{precision}, graph"] = lambda graph=graph, kept=kept: graph.replay()
     calls["without kernels"] = lambda: _without_kernels(ours)

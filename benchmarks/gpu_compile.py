@@ -152,7 +152,7 @@ def compile_launch(kernel: Any, arguments: tuple[Any, ...], constants: dict[str,
         file.flush()
         usage = _run("cuobjdump", "--dump-resource-usage", file.name)
         code = _run("cuobjdump", "--dump-sass", file.name)
-    registers, stack = (int(n) for n in re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())  # pyright: ignore
+    registers, stack = (int(n) for n in re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
     return Compiled(registers, stack, found.metadata.shared, len(re.findall(r"\bHG?MMA\b", code)))
 
 

@@ -20,13 +20,13 @@ from physique.losses.metrics import pa_mpjpe
 from physique.priors import PosePool, load_prior
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tools")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
-from scenes import KEYPOINTS, NOISE, SIZE, Scene, make_scene  # noqa: E402
-from training.pool import HELD_OUT, build_pool  # noqa: E402
+from scenes import KEYPOINTS, NOISE, SIZE, Scene, make_scene
+from training.pool import HELD_OUT, build_pool
 
-MOCAP = ROOT.parent / "shared" / "data" / "mocap" / "cmu_joints_30fps.npz"
+MOCAP = Path(__file__).parents[2] / "shared" / "data" / "mocap" / "cmu_joints_30fps.npz"
 LEAST_GAIN = 0.25
 LIMITS_ONLY = KeypointWeights(pose=0.0)
 # What each energy weighs: about half of what is a negative log-likelihood, the limits' own weight for radians², and the

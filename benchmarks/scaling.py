@@ -25,10 +25,10 @@ from physique.fitting import fit_joints, fit_keypoints, register_surface
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-from crowd import make_people  # noqa: E402
-from fit_pieces import Fitter, Settings  # noqa: E402
-from scenes import make_scene  # noqa: E402
-from shards import SUFFIXES, Piece, write_columns  # noqa: E402
+from crowd import make_people
+from fit_pieces import Fitter, Settings
+from scenes import make_scene
+from shards import SUFFIXES, Piece, write_columns
 
 FRAMES = 1_000_000
 KEYPOINTS = "openpose25"

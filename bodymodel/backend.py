@@ -84,7 +84,8 @@ def _choose(name: str) -> None:
         _active, _name = None, name
     else:
         has = ", ".join(("eager", "compiled", *names) if names else ("eager",))
-        raise ValueError(f"backend: expected one of {has}, got {name!r}; the compiled kernel is optional, see docs")
+        advice = "check the name" if names else "the compiled kernel was not built: install again with a C compiler"
+        raise ValueError(f"backend: expected one of {has}, got {name!r}; {advice}")
 
 
 _choose(os.environ.get(VARIABLE) or ("compiled" if _kernel is not None else "eager"))

@@ -18,7 +18,7 @@ def read_json(path: Path) -> Any:
         ValueError: a folder, an unreadable or oversized file, one that is not JSON, or with NaN or infinity.
     """
     if not path.exists():
-        raise FileNotFoundError(f"path: expected a .json file, got {path}, which does not exist; check the path")
+        raise FileNotFoundError(f"{path}: expected a .json file, got no file; check the path")
     if not path.is_file():
         refuse_file(path, "a .json file", "a folder or a device", "give one file")
     if path.stat().st_size > MAX_BYTES:

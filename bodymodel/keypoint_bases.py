@@ -38,8 +38,7 @@ def keypoint_bases(vertices: VertexBases, regressor: KeypointRegressor) -> Keypo
     M_kv w_jv and x_kj the mean of the vertices by these weights. So a keypoint of many vertices that hang on few joints
     is that many points. Where that does not make fewer points, the vertices are what is posed.
     """
-    hangs_on_joints = bool(regressor.joint_weights.any()) or not len(regressor.vertex_ids)
-    joint_weights = regressor.joint_weights if hangs_on_joints else None
+    joint_weights = regressor.joint_weights if bool(regressor.joint_weights.any()) else None
     mix = regressor.vertex_weights.unsqueeze(1) * vertices.weights  # (K, J, N)
     used = (mix != 0).any(-1)
     mass = mix.sum(-1)

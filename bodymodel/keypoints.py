@@ -53,6 +53,7 @@ class KeypointRegressor(nn.Module):
         ValueError: an unknown set, a set of which the body has no point, a regressor of the wrong shape or with NaN, or
             one without `regressor_rows`.
         FileNotFoundError: no file at the path given.
+        TypeError: `data` is not the data of a model.
 
     Example:
         >>> from physique.bodymodel import BodyModel, KeypointRegressor, synthetic_model
@@ -81,6 +82,8 @@ class KeypointRegressor(nn.Module):
     ) -> None:
         """Make the regressor; see the class for the arguments."""
         super().__init__()
+        if not isinstance(data, BodyModelData):
+            raise TypeError(f"data: expected BodyModelData, got {type(data).__name__}; give model.data")
         points = keypoint_set(name)
         if regressor is None and name in ("hmr19", "lsp14") and "cocoplus_regressor" in data.extras:
             regressor, regressor_rows = data.extras["cocoplus_regressor"], "cocoplus"
@@ -199,9 +202,7 @@ def _read_matrix(regressor: np.ndarray | str | os.PathLike[str]) -> tuple[np.nda
     if isinstance(regressor, (str, os.PathLike)):
         path = Path(regressor)
         if not path.is_file():
-            raise FileNotFoundError(
-                f"regressor: expected an .npy file, got {path}, which does not exist; check the path"
-            )
+            raise FileNotFoundError(f"{path}: expected an .npy file with a regressor, got no file; check the path")
         try:
             # Mapped, not read: a damaged header cannot make us allocate more than the file holds.
             loaded, source = np.load(path, mmap_mode="r", allow_pickle=False), str(path)

@@ -15,6 +15,7 @@ from ..geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from ..geometry.checks import expect_shape
 from .families import family_by_name
 from .kinematics import forward_kinematics
+from .motion_text import MAX_JOINT_FRAMES
 from .skeleton import Skeleton
 
 # Families whose betas mean the same: SMPL-H is SMPL with articulated hands.
@@ -142,11 +143,17 @@ class Motion:
             fps: the new rate, frames a second.
 
         Raises:
-            ValueError: a rate that is not positive.
+            ValueError: a rate that is not positive, or so high that the result would be larger than any file may be.
         """
         check_rate(fps)
         last = len(self) - 1
-        count = max(0, math.floor(last * fps / self.fps + 1e-6) + 1)
+        span = last * fps / self.fps
+        if span * self.poses.shape[1] > MAX_JOINT_FRAMES:
+            raise ValueError(
+                f"fps: expected at most {MAX_JOINT_FRAMES} joints times frames, got more, at {fps:g} a second for "
+                f"{self.fps:g}; check both rates"
+            )
+        count = max(0, math.floor(span + 1e-6) + 1)
         time = torch.arange(count, dtype=torch.float64, device=self.poses.device) * (self.fps / fps)
         time = torch.where((time - time.round()).abs() < 1e-6, time.round(), time).clamp(max=max(last, 0))
         before = time.floor().long()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import zipfile
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from .data import BodyModelData
 from .file_keys import EXTRAS, JOINT_BASES, own_arrays
 from .safe_npz import MEMBER_NAME
+from .write_file import whole_file
 
 
 def save_body_model(data: BodyModelData, path: str | os.PathLike[str]) -> None:
@@ -37,8 +37,6 @@ def save_body_model(data: BodyModelData, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.suffix != ".npz":
         raise ValueError(f"path: expected a name that ends in .npz, got {path.name}; other libraries go by the ending")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: expected a folder, got none; make it first")
     arrays = _official_arrays(data) | own_arrays(data)
     for key, array in arrays.items():
         if array.dtype.kind not in "biufU" or not MEMBER_NAME.fullmatch(key):
@@ -49,17 +47,12 @@ def save_body_model(data: BodyModelData, path: str | os.PathLike[str]) -> None:
         # The one object of official files that another loader (body-models) insists on; this library never reads it.
         names = {name: index for index, name in enumerate(data.skeleton.names)}
         arrays["joint2num"] = np.array(names, dtype=object)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-    try:
-        with zipfile.ZipFile(beside, "x") as archive:
-            for key, array in arrays.items():
-                member = zipfile.ZipInfo(f"{key}.npy")
-                member.compress_type = zipfile.ZIP_STORED if array.any() else zipfile.ZIP_DEFLATED
-                with archive.open(member, "w", force_zip64=True) as stream:
-                    np.lib.format.write_array(stream, array, allow_pickle=key == "joint2num")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path) as beside, zipfile.ZipFile(beside, "x") as archive:
+        for key, array in arrays.items():
+            member = zipfile.ZipInfo(f"{key}.npy")
+            member.compress_type = zipfile.ZIP_STORED if array.any() else zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=key == "joint2num")
 
 
 def _official_arrays(data: BodyModelData) -> dict[str, np.ndarray]:

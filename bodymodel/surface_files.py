@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from .data import BodyModelData
 from .mat_files import MAX_BYTES, read_mat
 from .safe_npz import ZIP_MAGIC, read_npz
+from .write_file import whole_file
 
 # DensePose's file lacks two faces of SMPL's mesh; faces that the mesh lacks are of another mesh when there are many.
 _MAX_STRANGE = 0.01
@@ -31,8 +31,6 @@ def save_atlas_arrays(path: str | os.PathLike[str], fields: dict[str, Any]) -> N
     path = Path(path)
     if path.suffix != ".npz":
         raise ValueError(f"path: expected a name that ends in .npz, got {path.name}; change it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: expected a folder, got none; make it first")
     places, corners = np.unique(fields["uv"].reshape(-1, 2), axis=0, return_inverse=True)
     small = places.astype(np.float32)
     arrays = {
@@ -45,12 +43,8 @@ def save_atlas_arrays(path: str | os.PathLike[str], fields: dict[str, Any]) -> N
     }
     if fields[_SYMMETRY] is not None:
         arrays[_SYMMETRY] = fields[_SYMMETRY]
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial.npz")
-    try:
-        np.savez_compressed(beside, **arrays)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path) as beside, beside.open("xb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load_atlas_arrays(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import no_type_check  # import hooks that check types wrap functions
 import triton
 import triton.language as tl
 
+from .triton_kernels import load_three, store_three
+
 
 @triton.jit
 @no_type_check
@@ -55,9 +57,7 @@ def _load_ancestors(table, joint, last, TILE_B: tl.constexpr, TILE_J: tl.constex
 @no_type_check
 def _rotate(axis_angle, place, mask):
     """Return the vectors, sin(θ/2)/(θ/2), cos(θ/2) and θ² as `half_angle_factors` does, and R - I by rows."""
-    x = tl.load(axis_angle + place, mask=mask, other=0.0)
-    y = tl.load(axis_angle + place + 1, mask=mask, other=0.0)
-    z = tl.load(axis_angle + place + 2, mask=mask, other=0.0)
+    x, y, z = load_three(axis_angle + place, 1, mask)
     square = x * x + y * y + z * z
     above = tl.maximum(square, 0.0027621358)  # 8 times the root of float32's epsilon
     below = square - above
@@ -92,12 +92,8 @@ def _world(bend, jumps, levels, joint, joints, TILE_B: tl.constexpr, TILE_J: tl.
 @no_type_check
 def _positions(parents, bones, mask, jumps, levels, joint, joints, TILE_B: tl.constexpr, TILE_J: tl.constexpr):
     """Return where the joints are: the sum of the turned bones on the path from the root."""
-    x, y, z = _turn(
-        *parents,
-        tl.load(bones, mask=mask, other=0.0),
-        tl.load(bones + 1, mask=mask, other=0.0),
-        tl.load(bones + 2, mask=mask, other=0.0),
-    )
+    x, y, z = load_three(bones, 1, mask)
+    x, y, z = _turn(*parents, x, y, z)
     for level in range(0, levels):
         index = _load_ancestors(jumps + level * (joints + 1), joint, joints, TILE_B, TILE_J)
         x += tl.gather(x, index, axis=1)
@@ -108,19 +104,15 @@ def _positions(parents, bones, mask, jumps, levels, joint, joints, TILE_B: tl.co
 
 @triton.jit
 @no_type_check
-def _store_three(place, x, y, z, step, mask):
-    tl.store(place, x, mask=mask)
-    tl.store(place + step, y, mask=mask)
-    tl.store(place + 2 * step, z, mask=mask)
-
-
-@triton.jit
-@no_type_check
-def _load_three(place, step, mask):
-    x = tl.load(place, mask=mask, other=0.0)
-    y = tl.load(place + step, mask=mask, other=0.0)
-    z = tl.load(place + 2 * step, mask=mask, other=0.0)
-    return x, y, z
+def _posed(axis_angle, lever, jumps, turners, place, body, mask, joint, joints, levels, lever_stride,
+           TILE_B: tl.constexpr, TILE_J: tl.constexpr):  # fmt: skip
+    """Return what `_rotate` does; then the world rotations of joints and of their parents; bones; and the joints."""
+    rotated = _rotate(axis_angle, 3 * (place + body), mask)
+    world = _world(rotated[6], jumps, levels, joint, joints, TILE_B, TILE_J)
+    parents = _of_ancestors(_load_ancestors(turners, joint, joints, TILE_B, TILE_J), *world)
+    bones = lever + body * lever_stride + 3 * joint[None, :]
+    at = _positions(parents, bones, mask, jumps, levels, joint, joints, TILE_B, TILE_J)
+    return rotated, world, parents, bones, at
 
 
 @triton.jit(do_not_specialize=["bodies"])
@@ -135,32 +127,30 @@ def chain_kernel(
     joint = tl.arange(0, TILE_J)
     mask = (body < bodies) & (joint < joints)[None, :]
     place = body * joints + joint[None, :]
-    x, y, z, sinc, cosine, square, bend = _rotate(axis_angle, 3 * (place + body), mask)
-    world = _world(bend, jumps, levels, joint, joints, TILE_B, TILE_J)
-    parents = _of_ancestors(_load_ancestors(turners, joint, joints, TILE_B, TILE_J), *world)
-    bones = lever + body * lever_stride + 3 * joint[None, :]
-    x, y, z = _positions(parents, bones, mask, jumps, levels, joint, joints, TILE_B, TILE_J)
-    _store_three(at + 3 * place, x, y, z, 1, mask)
+    rotated, world, parents, bones, (x, y, z) = _posed(
+        axis_angle, lever, jumps, turners, place, body, mask, joint, joints, levels, lever_stride, TILE_B, TILE_J
+    )
+    store_three(at + 3 * place, x, y, z, 1, mask)
     if WHOLE:
-        rest_x, rest_y, rest_z = _load_three(bones + 3 * joints, 1, mask)
+        rest_x, rest_y, rest_z = load_three(bones + 3 * joints, 1, mask)
         rest_x, rest_y, rest_z = _turn(*world, rest_x, rest_y, rest_z)
         a, b, c, d, e, f, g, h, i = world
         frame = turned + 9 * place
-        _store_three(frame, a, b, c, 1, mask)
-        _store_three(frame + 3, d, e, f, 1, mask)
-        _store_three(frame + 6, g, h, i, 1, mask)
+        store_three(frame, a, b, c, 1, mask)
+        store_three(frame + 3, d, e, f, 1, mask)
+        store_three(frame + 6, g, h, i, 1, mask)
         own = transforms + 12 * body * joints + joint[None, :]
-        _store_three(own, a, b, c, joints, mask)
-        _store_three(own + 4 * joints, d, e, f, joints, mask)
-        _store_three(own + 8 * joints, g, h, i, joints, mask)
-        _store_three(own + 3 * joints, x - rest_x, y - rest_y, z - rest_z, 4 * joints, mask)
+        store_three(own, a, b, c, joints, mask)
+        store_three(own + 4 * joints, d, e, f, joints, mask)
+        store_three(own + 8 * joints, g, h, i, joints, mask)
+        store_three(own + 3 * joints, x - rest_x, y - rest_y, z - rest_z, 4 * joints, mask)
         # The root drives no correctives.
         mask = mask & (joint > 0)[None, :]
-        a, b, c, d, e, f, g, h, i = bend
+        a, b, c, d, e, f, g, h, i = rotated[6]
         drive = feature + 9 * (place - body - 1)
-        _store_three(drive, a, b, c, 1, mask)
-        _store_three(drive + 3, d, e, f, 1, mask)
-        _store_three(drive + 6, g, h, i, 1, mask)
+        store_three(drive, a, b, c, 1, mask)
+        store_three(drive + 3, d, e, f, 1, mask)
+        store_three(drive + 6, g, h, i, 1, mask)
 
 
 @triton.jit(do_not_specialize=["bodies"])
@@ -176,20 +166,19 @@ def chain_back_kernel(
     joint = tl.arange(0, TILE_J)
     mask = (body < bodies) & (joint < joints)[None, :]
     place = body * joints + joint[None, :]
-    x, y, z, sinc, cosine, square, bend = _rotate(axis_angle, 3 * (place + body), mask)
-    world = _world(bend, jumps, levels, joint, joints, TILE_B, TILE_J)
-    parents = _of_ancestors(_load_ancestors(turners, joint, joints, TILE_B, TILE_J), *world)
-    bones = lever + body * lever_stride + 3 * joint[None, :]
-    at_x, at_y, at_z = _positions(parents, bones, mask, jumps, levels, joint, joints, TILE_B, TILE_J)
+    rotated, world, parents, bones, (at_x, at_y, at_z) = _posed(
+        axis_angle, lever, jumps, turners, place, body, mask, joint, joints, levels, lever_stride, TILE_B, TILE_J
+    )
+    x, y, z, sinc, cosine, square, bend = rotated
     nothing = tl.zeros((TILE_B, TILE_J), dtype=tl.float32)
     f_x, f_y, f_z, t_x, t_y, t_z = nothing, nothing, nothing, nothing, nothing, nothing
     shift_x, shift_y, shift_z = nothing, nothing, nothing
     if FROM_AT:
-        f_x, f_y, f_z = _load_three(to_at + 3 * place, 1, mask)
+        f_x, f_y, f_z = load_three(to_at + 3 * place, 1, mask)
     if FROM_TRANSFORMS:
         # What pulls on the shift pulls on the joint, and the other way on the turned rest joint.
         own = to_transforms + 12 * body * joints + joint[None, :]
-        shift_x, shift_y, shift_z = _load_three(own + 3 * joints, 4 * joints, mask)
+        shift_x, shift_y, shift_z = load_three(own + 3 * joints, 4 * joints, mask)
         f_x, f_y, f_z = f_x + shift_x, f_y + shift_y, f_z + shift_z
     t_x, t_y, t_z = _cross(at_x, at_y, at_z, f_x, f_y, f_z)
     if FROM_TRANSFORMS or FROM_TURNED:
@@ -197,10 +186,10 @@ def chain_back_kernel(
         for column in tl.static_range(3):
             p_x, p_y, p_z = nothing, nothing, nothing
             if FROM_TURNED:
-                p_x, p_y, p_z = _load_three(to_turned + 9 * place + column, 3, mask)
+                p_x, p_y, p_z = load_three(to_turned + 9 * place + column, 3, mask)
             if FROM_TRANSFORMS:
                 own = to_transforms + 12 * body * joints + joint[None, :]
-                q_x, q_y, q_z = _load_three(own + column * joints, 4 * joints, mask)
+                q_x, q_y, q_z = load_three(own + column * joints, 4 * joints, mask)
                 p_x, p_y, p_z = p_x + q_x, p_y + q_y, p_z + q_z
             if column == 0:
                 q_x, q_y, q_z = _cross(a, d, g, p_x, p_y, p_z)
@@ -210,7 +199,7 @@ def chain_back_kernel(
                 q_x, q_y, q_z = _cross(c, f, i, p_x, p_y, p_z)
             t_x, t_y, t_z = t_x + q_x, t_y + q_y, t_z + q_z
     if FROM_TRANSFORMS:
-        q_x, q_y, q_z = _load_three(bones + 3 * joints, 1, mask)
+        q_x, q_y, q_z = load_three(bones + 3 * joints, 1, mask)
         q_x, q_y, q_z = _turn(*world, q_x, q_y, q_z)
         q_x, q_y, q_z = _cross(q_x, q_y, q_z, shift_x, shift_y, shift_z)
         t_x, t_y, t_z = t_x - q_x, t_y - q_y, t_z - q_z
@@ -225,11 +214,11 @@ def chain_back_kernel(
         q_x, q_y, q_z = _turn_back(*parents, f_x, f_y, f_z)
         if WHOLE:
             to = to_lever + 6 * body * joints + 3 * joint[None, :]
-            _store_three(to, q_x, q_y, q_z, 1, mask)
+            store_three(to, q_x, q_y, q_z, 1, mask)
             q_x, q_y, q_z = _turn_back(*world, shift_x, shift_y, shift_z)
-            _store_three(to + 3 * joints, -q_x, -q_y, -q_z, 1, mask)
+            store_three(to + 3 * joints, -q_x, -q_y, -q_z, 1, mask)
         else:
-            _store_three(to_lever + 3 * place, q_x, q_y, q_z, 1, mask)
+            store_three(to_lever + 3 * place, q_x, q_y, q_z, 1, mask)
     if TO_VECTOR:
         t_x = tl.dot(t_x, subtree, input_precision="ieee")
         t_y = tl.dot(t_y, subtree, input_precision="ieee")
@@ -241,7 +230,7 @@ def chain_back_kernel(
             a, b, c, d, e, f, g, h, i = bend
             drive = to_feature + 9 * (place - body - 1)
             for column in tl.static_range(3):
-                p_x, p_y, p_z = _load_three(drive + column, 3, own_mask)
+                p_x, p_y, p_z = load_three(drive + column, 3, own_mask)
                 if column == 0:
                     q_x, q_y, q_z = _cross(a + 1.0, d, g, p_x, p_y, p_z)
                 elif column == 1:
@@ -256,7 +245,7 @@ def chain_back_kernel(
         twice = tl.div_rn(1.0 - sinc * cosine, tl.maximum(square, 1.1920929e-07))
         # The joint that never moves gets the zero that its masked numbers come to.
         mask = (body < bodies) & (joint <= joints)[None, :]
-        _store_three(
+        store_three(
             to_vector + 3 * (place + body),
             t_x + once * p_x + twice * q_x,
             t_y + once * p_y + twice * q_y,

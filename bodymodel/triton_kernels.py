@@ -17,6 +17,33 @@ import triton.language as tl
 
 @triton.jit
 @no_type_check
+def load_three(place, step, mask):
+    """Return three tiles, each `step` numbers after the one before."""
+    x = tl.load(place, mask=mask, other=0.0)
+    y = tl.load(place + step, mask=mask, other=0.0)
+    z = tl.load(place + 2 * step, mask=mask, other=0.0)
+    return x, y, z
+
+
+@triton.jit
+@no_type_check
+def store_three(place, x, y, z, step, mask):
+    """Write three tiles, each `step` numbers after the one before."""
+    tl.store(place, x, mask=mask)
+    tl.store(place + step, y, mask=mask)
+    tl.store(place + 2 * step, z, mask=mask)
+
+
+@triton.jit
+@no_type_check
+def _weights(weights, stride, joint, joints, at, at_mask):
+    """Return the skinning weights (J, V) of a tile of vertices."""
+    mask = (joint < joints)[:, None] & at_mask[None, :]
+    return tl.load(weights + (joint[:, None] * stride + at[None, :]), mask=mask, other=0.0)
+
+
+@triton.jit
+@no_type_check
 def _add_products(acc_x, acc_y, acc_z, left, left_mask, directions, scales, stride, rows, at, at_mask, plane,
                   PRECISION: tl.constexpr, STEP: tl.constexpr, SCALED: tl.constexpr):  # fmt: skip
     """Add left (bodies, rows) times directions (rows, 3 planes of vertices) to the accumulators."""
@@ -82,21 +109,13 @@ def forward_kernel(
             x, y, z, left, row_mask, directions, scales, directions_stride,
             rows - packed_rows, at, at_mask, count, PRECISION, STEP, False,
         )  # fmt: skip
-    x += tl.load(mean + mean_tile, mask=mask, other=0.0)
-    y += tl.load(mean + (mean_tile + count), mask=mask, other=0.0)
-    z += tl.load(mean + (mean_tile + 2 * count), mask=mask, other=0.0)
+    mean_x, mean_y, mean_z = load_three(mean + mean_tile, count, mask)
+    x, y, z = x + mean_x, y + mean_y, z + mean_z
     if KEEP:
-        kept = corrected + before
-        tl.store(kept + tile, x, mask=mask)
-        tl.store(kept + (tile + count), y, mask=mask)
-        tl.store(kept + (tile + 2 * count), z, mask=mask)
+        store_three(corrected + before + tile, x, y, z, count, mask)
 
     joint = tl.arange(0, TILE_J)
-    weight = tl.load(
-        weights + (joint[:, None] * weights_stride + at[None, :]),
-        mask=(joint < joints)[:, None] & at_mask[None, :],
-        other=0.0,
-    )
+    weight = _weights(weights, weights_stride, joint, joints, at, at_mask)
     own = transforms + first * (12 * joints)
     own_tile = row * (12 * joints) + joint[None, :]
     own_mask = row_mask & (joint < joints)[None, :]
@@ -123,16 +142,10 @@ def planes_back_kernel(
     row_mask, at_mask = first + row < bodies, at < count
     mask = row_mask & at_mask[None, :]
     joint = tl.arange(0, TILE_J)
-    weight = tl.load(
-        weights + (joint[:, None] * weights_stride + at[None, :]),
-        mask=(joint < joints)[:, None] & at_mask[None, :],
-        other=0.0,
-    )
+    weight = _weights(weights, weights_stride, joint, joints, at, at_mask)
     given = upstream + first * body_stride
     given_tile = row * body_stride + at[None, :] * vertex_stride
-    g_x = tl.load(given + given_tile, mask=mask, other=0.0)
-    g_y = tl.load(given + axis_stride + given_tile, mask=mask, other=0.0)
-    g_z = tl.load(given + 2 * axis_stride + given_tile, mask=mask, other=0.0)
+    g_x, g_y, g_z = load_three(given + given_tile, axis_stride, mask)
     own = transforms + first * (12 * joints)
     own_tile = row * (12 * joints) + joint[None, :]
     own_mask = row_mask & (joint < joints)[None, :]
@@ -172,17 +185,10 @@ def transforms_back_kernel(
         at = (stretch * tiles + step) * TILE_V + tl.arange(0, TILE_V)
         at_mask = at < count
         mask = row_mask & at_mask[None, :]
-        weight = tl.load(
-            weights + (joint[:, None] * weights_stride + at[None, :]),
-            mask=(joint < joints)[:, None] & at_mask[None, :],
-            other=0.0,
-        )
-        weight = tl.trans(weight)
+        weight = tl.trans(_weights(weights, weights_stride, joint, joints, at, at_mask))
         given_tile = row * body_stride + at[None, :] * vertex_stride
         moved = tl.load(before + (row * (3 * count) + at[None, :]), mask=mask, other=0.0)
-        g_x = tl.load(given + given_tile, mask=mask, other=0.0)
-        g_y = tl.load(given + axis_stride + given_tile, mask=mask, other=0.0)
-        g_z = tl.load(given + 2 * axis_stride + given_tile, mask=mask, other=0.0)
+        g_x, g_y, g_z = load_three(given + given_tile, axis_stride, mask)
         g_axis = tl.load(given + axis * axis_stride + given_tile, mask=mask, other=0.0)
         by_x = tl.dot(g_x * moved, weight, by_x, input_precision=PRECISION)
         by_y = tl.dot(g_y * moved, weight, by_y, input_precision=PRECISION)
@@ -192,10 +198,7 @@ def transforms_back_kernel(
     mask = row_mask & (joint < joints)[None, :]
     to = partial + (stretch.to(tl.int64) * bodies + first) * (12 * joints)
     tl.store(to + (4 * axis + 3) * joints + tile, by_shift, mask=mask)
-    to += axis * joints
-    tl.store(to + tile, by_x, mask=mask)
-    tl.store(to + 4 * joints + tile, by_y, mask=mask)
-    tl.store(to + 8 * joints + tile, by_z, mask=mask)
+    store_three(to + axis * joints + tile, by_x, by_y, by_z, 4 * joints, mask)
 
 
 @triton.jit(do_not_specialize=["bodies"])

@@ -249,4 +249,5 @@ def _rows(values: Any) -> Any:
 def _reachable(upstream: Tensor) -> Tensor:
     """Return gradients of any strides that 32-bit offsets within a tile can reach."""
     body, axis, vertex = upstream.stride()
-    return upstream if 64 * body + 2 * axis + upstream.shape[2] * vertex < 2**31 else upstream.contiguous()
+    reach = PLANES[-1][0] * body + 2 * axis + upstream.shape[2] * vertex  # the largest tile's
+    return upstream if reach < 2**31 else upstream.contiguous()

@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
+    print(f"written to {options.out}: .glb, .npz and .png of each clip")
     return 0
 
 

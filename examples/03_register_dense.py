@@ -8,7 +8,6 @@ and DIR/bodies.glb. Needs `pip install "physique[viz,io]"`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,11 +19,10 @@ from physique.cameras import WeakPerspectiveCamera
 from physique.fitting import Solution, register_surface
 from physique.geometry import vertex_normals
 from physique.losses.metrics import pa_mpjpe, per_pixel_error
-from scenes import KEYPOINTS, NOISE, Scene, make_scene, read_poses
+from scenes import KEYPOINTS, NOISE, SHIPPED, Scene, make_scene, read_poses
 from torch import Tensor
 from tqdm import tqdm
 
-POSES = Path(__file__).parent / "data" / "poses.json"
 MOST_DRAWN = 8
 APART = 1.2  # metres between the bodies of the mesh
 HALF_TURN = torch.tensor([1.0, -1.0, -1.0])  # camera axes (y down, z forward) to those of glTF (y up, z backward)
@@ -37,13 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_options(options)
         options.out.mkdir(parents=True, exist_ok=True)
         model = BodyModel(open_body(options.detail))
-        if options.mocap is None:
-            poses = shipped_poses()[: options.people]
-        else:
-            poses = read_poses(model, options.mocap, options.people, options.seed)
         scene = make_scene(
             model,
-            poses,
+            read_poses(model, options.mocap, options.people, options.seed),
             seed=options.seed,
             noise=options.noise,
             swapped=options.swapped,
@@ -66,7 +60,9 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
-    parser.add_argument("--mocap", type=Path, metavar="FILE", help="AMASS .npz, CMU .amc; default: a few shipped poses")
+    parser.add_argument(
+        "--mocap", default=SHIPPED, type=Path, metavar="FILE", help="AMASS .npz, CMU .amc; default: a few shipped poses"
+    )
     parser.add_argument("--people", type=int, default=4, help="how many poses (default: %(default)s)")
     parser.add_argument("--detail", choices=("full", "low"), default="full", help="of the built-in body")
     parser.add_argument("--steps", type=int, default=300, help="most steps (default: %(default)s)")
@@ -79,8 +75,6 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def check_options(options: argparse.Namespace) -> None:
     """Refuse numbers that mean nothing."""
-    if options.people < 1:
-        raise ValueError(f"--people: expected 1 or more, got {options.people}; ask for somebody")
     if options.steps < 0:
         raise ValueError(f"--steps: expected 0 or more, got {options.steps}; 300 are enough")
     if not 0 <= options.noise < float("inf"):
@@ -91,16 +85,11 @@ def check_options(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name}: expected 0 to 1, got {share:g}; give a share of the points")
 
 
-def shipped_poses() -> Tensor:
-    """Return the body poses (P, 23, 3) that ship with the examples."""
-    return torch.tensor(json.loads(POSES.read_text())["body_pose"])
-
-
 def register(model: BodyModel, scene: Scene, steps: int) -> Solution:
     """Register everyone at once, with a progress bar; without steps this is the start."""
     people = len(scene.depths)
     with tqdm(total=steps, desc=f"registering {people}", unit="step", disable=steps == 0) as bar:
-        return register_surface(
+        solution = register_surface(
             model,
             scene.correspondences,
             keypoints=scene.keypoints,
@@ -108,6 +97,8 @@ def register(model: BodyModel, scene: Scene, steps: int) -> Solution:
             steps=steps,
             callback=lambda step, _: bar.update(step - bar.n),
         )
+        bar.total = bar.n  # it stops early once everyone has converged
+    return solution
 
 
 def joint_errors(model: BodyModel, scene: Scene, solution: Solution) -> Tensor:

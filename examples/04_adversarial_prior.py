@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from math import pi
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +23,11 @@ from mocap import fit_clip, read_clips
 from parallel import Team, join_team
 from physique.bodymodel import BodyModel, KeypointRegressor, keypoint_set, open_body
 from physique.cameras import WeakPerspectiveCamera
-from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle, rotation_6d_to_matrix, vertex_normals
+from physique.geometry import axis_angle_to_matrix, rotation_6d_to_matrix, vertex_normals
 from physique.losses import reprojection_loss
 from physique.losses.metrics import pa_mpjpe
 from physique.priors import FactorizedDiscriminator, PosePool, lsgan_discriminator_loss, lsgan_generator_loss
+from scenes import facing
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
@@ -104,14 +104,11 @@ class Photographer:
 
     def photograph(self, poses: PosePool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return keypoints (B, 19, 2) from -1 to 1, with noise, of people in these poses; and the points (B, 19, 3)."""
-        count, zero = len(poses), torch.zeros(len(poses))
+        count = len(poses)
         turn = SIDEWAYS * (2 * torch.rand(count, generator=generator) - 1)
         tilt = TILT * torch.randn(count, generator=generator).clamp(-2, 2)
-        upright = axis_angle_to_matrix(torch.tensor([pi, 0.0, 0.0]))
-        lean = axis_angle_to_matrix(torch.stack((tilt, zero, zero), -1))
-        side = axis_angle_to_matrix(torch.stack((zero, turn, zero), -1))
         betas = torch.randn(count, NUM_BETAS, generator=generator)
-        orient = matrix_to_axis_angle(upright @ lean @ side)
+        orient = facing(turn, tilt)
         with torch.no_grad():
             points = self.body.keypoints(self._regressor, betas=betas, global_orient=orient, body_pose=poses.body_pose)
         low, high = points[..., :2].amin(-2, keepdim=True), points[..., :2].amax(-2, keepdim=True)

@@ -8,7 +8,6 @@ fitted to keypoints and depths) and DIR/lift.npz. Needs `pip install "physique[v
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -31,14 +30,13 @@ from physique.bodymodel import (
     open_body,
 )
 from physique.fitting import Correspondences, Solution, fit_keypoints, register_surface
-from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle, vertex_normals
+from physique.geometry import vertex_normals
 from physique.losses.metrics import Protocol, pa_mpjpe, scale_aligned_mpjpe
 from physique.priors import load_prior
-from scenes import read_poses
+from scenes import SHIPPED, facing, read_poses
 from torch import Tensor
 
 KEYPOINTS = Path(__file__).parent / "data" / "keypoints.json"
-POSES = Path(__file__).parent / "data" / "poses.json"
 SIZE, NOISE, TILT = 224.0, 3.0, 0.1
 LEAST_KEYPOINTS, MOST_DRAWN = 6, 6
 LIFTERS = {"lifter": "coco17", "dictionary": "lsp14", "denoiser": "lsp14"}
@@ -93,7 +91,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--mocap",
         nargs="?",
-        const=POSES,
+        const=SHIPPED,
         type=Path,
         metavar="FILE",
         help="poses with a known answer instead: AMASS .npz, CMU .amc; without FILE, a few that ship",
@@ -117,19 +115,10 @@ def visible_people(people: Keypoints2D, path: str | Path) -> Keypoints2D:
 
 def turned_bodies(model: BodyModel, path: Path, count: int, seed: int) -> dict[str, Any]:
     """Return the arguments of bodies in poses of motion capture, in the axes of cameras on random sides."""
-    if path == POSES:
-        poses = torch.tensor(json.loads(path.read_text())["body_pose"])
-        if not 0 < count <= len(poses):
-            raise ValueError(f"--people: expected 1 to {len(poses)}, got {count}; name a --mocap FILE for more")
-        poses = poses[:count]
-    else:
-        poses = read_poses(model, path, count, seed)
+    poses = read_poses(model, path, count, seed)
     generator = torch.Generator().manual_seed(seed)
     turn, lean = 2 * math.pi * torch.rand(count, generator=generator), TILT * torch.randn(count, generator=generator)
-    zero = torch.zeros(count)
-    upright = axis_angle_to_matrix(torch.tensor([torch.pi, 0.0, 0.0]))
-    tilted, turned = (axis_angle_to_matrix(torch.stack(v, -1)) for v in ((lean, zero, zero), (zero, turn, zero)))
-    return {"body_pose": poses, "global_orient": matrix_to_axis_angle(upright @ tilted @ turned)}
+    return {"body_pose": poses, "global_orient": facing(turn, lean)}
 
 
 def points_of(model: BodyModel, params: dict[str, Any], keypoints: str) -> Tensor:
@@ -230,20 +219,24 @@ def draw(path: Path, people: Keypoints2D, lifted: dict[str, Lifted], model: Body
     solid = vertices * solution.camera.scale[:, None, None]
     normals = vertex_normals(vertices, model.faces)
     for i in range(rows):
-        seen = people.points[i].numpy()[people.confidence[i].numpy() > 0]
-        extent = float(np.ptp(seen, axis=0).max())
-        draw_skeleton(axes[i, 0], people.points[i], people.keypoint_set, people.confidence[i] > 0, extent, DETECTED)
-        for axis, (name, one) in zip(axes[i, 1:], lifted.items(), strict=False):
+        views = [(people.keypoint_set, people.points[i], people.confidence[i] > 0)]
+        for one in lifted.values():
             # OpenPose's points have a neck, which joins COCO's head to the trunk.
             shown = DRAWN.get(one.keypoint_set, one.keypoint_set)
             points, known = convert_keypoints(one.points[i], one.keypoint_set, shown)
             side = points[:, [2, 1]]  # depth to the right: as seen from the image's right
-            error = "" if one.errors is None else f", {one.errors[i]:.0f} mm"
-            draw_skeleton(axis, side, shown, known & side.isfinite().all(-1), extent, FITTED)
-            axis.set_title(f"{name}{error}", fontsize=10, loc="left")
+            views.append((shown, side, known & side.isfinite().all(-1)))
+        # All of a row at one scale, at which nothing is cut off: what was not detected may be the largest.
+        drawn = [points[seen] for _, points, seen in views] + [solid[i][:, [2, 1]]]
+        wide, high = torch.stack([points.amax(0) - points.amin(0) for points in drawn]).amax(0).tolist()
+        extent = max(wide / SHAPE, high)
+        for axis, (name, points, seen) in zip(axes[i], views, strict=False):
+            draw_skeleton(axis, points, name, seen, extent, DETECTED if axis is axes[i, 0] else FITTED)
         draw_body(axes[i, -1], solid[i].numpy(), normals[i].numpy(), model.data.faces, extent)
-        axes[i, 0].set_title(f"person {i + 1}, keypoints", fontsize=10, loc="left")
-        axes[i, -1].set_title("body fitted to the depths", fontsize=10, loc="left")
+        lifters = [k if one.errors is None else f"{k}, {one.errors[i]:.0f} mm" for k, one in lifted.items()]
+        titles = (f"person {i + 1}, keypoints", *lifters, "body fitted to the depths")
+        for axis, title in zip(axes[i], titles, strict=True):
+            axis.set_title(title, fontsize=10, loc="left")
     figure.suptitle("keypoints as detected; what each lifter makes of them, seen from the image's right", fontsize=11)
     figure.savefig(path)
     plt.close(figure)
@@ -273,7 +266,7 @@ def draw_body(axis: Axes, vertices: np.ndarray, normals: np.ndarray, faces: np.n
 
 def frame(axis: Axes, middle: np.ndarray, extent: float) -> tuple[float, float, float, float]:
     """Show what lies about `middle`, y down, and return left, right, bottom and top."""
-    height = (1 + 6 * MARGIN) * extent
+    height = (1 + 2 * MARGIN) * extent
     left, right = middle[0] - SHAPE * height / 2, middle[0] + SHAPE * height / 2
     bottom, top = middle[1] + height / 2, middle[1] - height / 2
     axis.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from physique.bodymodel import BodyModel, KeypointRegressor
-from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from scenes import facing, shipped_poses
 from shards import write_columns
 
-POSES = Path(__file__).parent / "data" / "poses.json"
 SHARD = 1000  # records
 SIZE = (640.0, 480.0)  # pixels
 NOISE, MISSING = 2.0, 0.05  # pixels; share of the points
@@ -42,17 +40,14 @@ def make_people(model: BodyModel, regressor: KeypointRegressor, count: int, seed
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(count, *shape, generator=generator)
 
-    poses = torch.tensor(json.loads(POSES.read_text())["body_pose"])
+    poses = shipped_poses()
     one, other = (poses[(uniform() * len(poses)).long()] for _ in range(2))
-    zero = torch.zeros(count)
-    upright = axis_angle_to_matrix(torch.tensor([torch.pi, 0.0, 0.0]))
-    lean = axis_angle_to_matrix(torch.stack((TILT * normal(), zero, zero), dim=-1))
-    turn = axis_angle_to_matrix(torch.stack((zero, 2 * torch.pi * uniform(), zero), dim=-1))
+    lean, turn = TILT * normal(), 2 * torch.pi * uniform()
     with torch.no_grad():
         points = model.keypoints(
             regressor,
             betas=normal(model.data.num_betas),
-            global_orient=matrix_to_axis_angle(upright @ lean @ turn),
+            global_orient=facing(turn, lean),
             body_pose=torch.lerp(one, other, uniform(1, 1)) + JITTER * normal(*poses.shape[1:]),
         )
     size = torch.tensor(SIZE)

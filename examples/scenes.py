@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from physique.testing.correspondences import synthetic_correspondences
 from torch import Tensor
 
+SHIPPED = Path(__file__).parent / "data" / "poses.json"
 SIZE = 224.0
 NOISE = 3.0
 KEYPOINTS = "lsp14"
@@ -37,12 +39,26 @@ class Scene(NamedTuple):
     depths: Tensor
 
 
+def shipped_poses() -> Tensor:
+    """Return the body poses (P, 23, 3) that ship with the examples."""
+    return torch.tensor(json.loads(SHIPPED.read_text())["body_pose"])
+
+
+def facing(turn: Tensor, lean: Tensor) -> Tensor:
+    """Return the global_orient (B, 3), in camera axes, of people turned (B,) and leaning (B,) by radians."""
+    zero = torch.zeros_like(turn)
+    upright = axis_angle_to_matrix(torch.tensor([torch.pi, 0.0, 0.0]))
+    leaning = axis_angle_to_matrix(torch.stack((lean, zero, zero), -1))
+    turned = axis_angle_to_matrix(torch.stack((zero, turn, zero), -1))
+    return matrix_to_axis_angle(upright @ leaning @ turned)
+
+
 def read_poses(model: BodyModel, path: str | Path, count: int, seed: int = 0) -> Tensor:
-    """Return body poses (count, 23, 3), taken evenly from the frames of a motion file.
+    """Return body poses (count, 23, 3), taken evenly from the frames of a motion file; or the first that ship.
 
     Args:
         model: gets the poses.
-        path: AMASS .npz, or motion capture that `mocap.read_clips` reads.
+        path: AMASS .npz, motion capture that `mocap.read_clips` reads, or `SHIPPED`.
         count: how many; 0 or less and more than there are frames is refused.
         seed: decides where in each stretch of the frames.
 
@@ -51,6 +67,11 @@ def read_poses(model: BodyModel, path: str | Path, count: int, seed: int = 0) ->
         OSError: it cannot be read.
     """
     path = Path(path)
+    if path == SHIPPED:
+        poses = shipped_poses()
+        if not 0 < count <= len(poses):
+            raise ValueError(f"--people: expected 1 to {len(poses)}, got {count}; name a --mocap FILE for more")
+        return poses[:count]
     clips: list[Clip] = []
     if path.suffix == ".npz" and read_positions(path) is None:
         frames = load_motion(path).arguments("smpl", num_betas=0)["body_pose"]
@@ -90,16 +111,9 @@ def make_scene(
     count, like = len(body_pose), body_pose
     turn = 2 * torch.pi * torch.rand(count, generator=generator)
     tilt = 0.3 * torch.randn(count, generator=generator).clamp(-2, 2)
-    zero = torch.zeros(count)
-    upright = axis_angle_to_matrix(torch.tensor([torch.pi, 0.0, 0.0]))
-    view = (
-        upright
-        @ axis_angle_to_matrix(torch.stack((tilt, zero, zero), -1))
-        @ axis_angle_to_matrix(torch.stack((zero, turn, zero), -1))
-    )
     params: dict[str, Any] = {
         "betas": torch.randn(count, model.data.count("betas"), generator=generator).to(like),
-        "global_orient": matrix_to_axis_angle(view).to(like),
+        "global_orient": facing(turn, tilt).to(like),
         "body_pose": body_pose,
     }
     with torch.no_grad():

@@ -26,7 +26,8 @@ def amass_clips(paths: Paths, *, fps: float | int, num_betas: int, dtype: torch.
     for file in files:
         motion = load_motion(file, dtype=dtype)
         # Where bodies stand is left aside, so that the place of the root joint does not matter.
-        motion = motion[:: max(1, round(motion.fps / fps))].to_y_up(torch.zeros(3, dtype=dtype))
+        step = max(1, round(min(motion.fps / fps, len(motion))))
+        motion = motion[::step].to_y_up(torch.zeros(3, dtype=dtype))
         params = motion.arguments("smpl", num_betas=0)
         if num_betas:
             betas = motion.poses.new_zeros(0) if motion.betas is None else motion.betas[:num_betas]
@@ -38,6 +39,8 @@ def amass_clips(paths: Paths, *, fps: float | int, num_betas: int, dtype: torch.
 def _find(paths: Paths) -> list[Path]:
     if isinstance(paths, str | os.PathLike):
         root = Path(paths)
+        if not root.exists():
+            raise FileNotFoundError(f"{root}: expected a folder or a file of AMASS, got neither; check the path")
         files = sorted(root.rglob("*.npz")) if root.is_dir() else [root]
         if root.is_dir():
             files = [file for file in files if file.name != "shape.npz" and not file.stem.endswith("_stagei")]

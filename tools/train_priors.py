@@ -4,6 +4,7 @@
     python tools/train_priors.py --only gmm limits     # trains some
     python tools/train_priors.py --pool mine.safetensors --held-out walk run --out weights   # on a pool of your own
     python tools/train_priors.py --check               # judges the shipped weights again; exit 1 if figures differ
+    python tools/train_priors.py --judge               # the same, and writes the figures that it found
 
 One thread, so that a seed gives the same weights again on one machine and one version of PyTorch; fifteen minutes for
 all. Each prior has a module in `training/` with `train` and `report`.
@@ -47,7 +48,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--held-out", nargs="+", default=HELD_OUT, help="names of the clips to judge by")
     parser.add_argument("--only", nargs="+", choices=MODULES, default=list(MODULES), help="which priors")
     parser.add_argument("--out", type=Path, default=ROOT / "priors" / "weights", help="folder of weights and card")
-    parser.add_argument("--check", action="store_true", help="train and write nothing; judge what is there again")
+    judging = parser.add_mutually_exclusive_group()
+    judging.add_argument("--check", action="store_true", help="train and write nothing; judge what is there again")
+    judging.add_argument("--judge", action="store_true", help="train nothing; write the figures of what is there")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -71,14 +74,15 @@ def main() -> int:
         module = import_module(f"training.{MODULES[name]}")
         path = options.out / f"{name}.safetensors"
         start = time.process_time()
-        if not options.check:
+        trains = not options.check and not options.judge
+        if trains:
             options.out.mkdir(parents=True, exist_ok=True)
             prior = module.train(train, body, seed=options.seed)
             save_prior(prior, path, half=name not in FULL_PRECISION)
         seconds = time.process_time() - start
         # The figures are those of the file, rounded as it is.
         figures = module.report(load_prior(path), held, body, seed=options.seed)
-        print(f"\n{name}: {path.stat().st_size / 1e6:.2f} MB" + (f", {seconds:.0f} s" if not options.check else ""))
+        print(f"\n{name}: {path.stat().st_size / 1e6:.2f} MB" + (f", {seconds:.0f} s" if trains else ""))
         for figure, value in figures.items():
             print(f"  {value:10.4g}  {figure}")
         if options.check:

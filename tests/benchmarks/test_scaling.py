@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("pyarrow", reason='needs pip install "physique[scale]"')
 sys.path.insert(0, str(Path(physique.__file__).parent / "benchmarks"))
 
-import scaling  # noqa: E402
+import scaling
 
 WORK = scaling.FRAMES * 0.02 / 3600  # hours of one core
 

@@ -9,21 +9,20 @@ import physique
 import pytest
 import torch
 
-ROOT = Path(physique.__file__).parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(physique.__file__).parent / "benchmarks"))
 
-import floors  # noqa: E402
-import libraries  # noqa: E402
-import paired  # noqa: E402
-import plot  # noqa: E402
-import results  # noqa: E402
-import rows  # noqa: E402
-import speed  # noqa: E402
-from floors import Floor  # noqa: E402
-from libraries import OURS, SMPLX, make_bodies, make_library, make_subject  # noqa: E402
-from paired import Spread  # noqa: E402
-from physique.bodymodel import backend, use_backend  # noqa: E402
-from results import Result, Run  # noqa: E402
+import floors
+import libraries
+import paired
+import plot
+import results
+import rows
+import speed
+from floors import Floor
+from libraries import OURS, SMPLX, make_bodies, make_library, make_subject
+from paired import Spread
+from physique.bodymodel import backend, use_backend
+from results import Result, Run
 
 
 def row(name, ratio, other=None):

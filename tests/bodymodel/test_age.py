@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+import smplx
 import torch
 from official_files import write_official_file
 from physique.bodymodel import BodyModel, add_age_direction, load_body_model, segment_scale_model, synthetic_model
-
-smplx = pytest.importorskip("smplx")
 
 
 @pytest.mark.parametrize("family", ["smpl", "smplx"])

@@ -1,5 +1,8 @@
 """What the GPU path promises and can be checked without a GPU: exact enough products, and calls that never wait."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from physique.bodymodel import (
     BodyModel,
     KeypointRegressor,
     SurfacePoints,
+    gpu,
     gpu_precision,
     pack_directions,
     passes,
@@ -86,7 +90,7 @@ def test_the_precision_holds_inside_its_block_alone():
 
 
 def test_a_precision_of_another_name_is_refused():
-    with refuses("precision"), gpu_precision("tf32"):  # pyright: ignore[reportArgumentType]
+    with refuses("precision"), gpu_precision("tf32"):
         pass
 
 
@@ -151,3 +155,28 @@ def test_the_recorder_sees_what_waits():
         torch.ones(3).sum().item()
         torch.tensor([1.0, 2.0])
     assert {"_local_scalar_dense", "lift_fresh"} <= set(recorder.names)
+
+
+@pytest.mark.parametrize(
+    ("capability", "hip", "version", "has"),
+    [
+        ((8, 0), None, "3.6.0", True),
+        ((12, 0), None, "3.10.1+git", True),
+        ((7, 5), None, "3.9.0", False),
+        ((9, 0), "7.0", "3.9.0", False),
+        ((9, 0), None, "3.5.1", False),
+        ((9, 0), None, None, False),
+    ],
+)
+def test_the_kernels_ask_for_a_gpu_and_a_triton_that_they_were_checked_with(capability, hip, version, has, monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setitem(sys.modules, "triton", version and SimpleNamespace(__version__=version))
+    assert gpu._has_kernels.__wrapped__(torch.device("cuda", 0)) == has
+
+
+def test_tensors_that_may_have_no_memory_go_to_operations_of_pytorch():
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    assert not gpu.runs_on_gpu_kernels(torch.zeros(1).as_subclass(OnGpu))

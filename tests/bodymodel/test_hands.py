@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+import smplx
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from official_files import write_official_file
 from physique.bodymodel import BodyModel, HandPCA, load_body_model, mean_hand_pose, synthetic_model
 from refusals import refuses
-
-smplx = pytest.importorskip("smplx")
 
 
 @pytest.fixture(scope="module")

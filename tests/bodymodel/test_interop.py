@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import smplx
 import torch
 from official_files import pickle_entries, random_model_arrays, write_official_file
 from physique.bodymodel import from_smplx, load_body_model
 
-smplx = pytest.importorskip("smplx")
 Struct = smplx.utils.Struct
 CLASSES = {"smpl": "SMPL", "smplh": "SMPLH", "smplx": "SMPLX", "mano": "MANO", "flame": "FLAME"}
 

@@ -18,11 +18,13 @@ from physique.bodymodel import (
     KeypointRegressor,
     RestBody,
     backend,
+    packed,
     segment_scale_model,
     synthetic_model,
     use_backend,
 )
 from physique.bodymodel.backend import active_kernel
+from physique.bodymodel.packed import pack_points
 from physique.geometry import check_values
 from physique.geometry.axis_angle import axis_angle_to_matrix
 from refusals import refuses
@@ -399,12 +401,21 @@ def test_a_model_that_moves_or_is_copied_packs_again():
     exact = model.double()(**to(arguments, F64)).vertices
     torch.testing.assert_close(before.double(), exact, rtol=0, atol=CLOSE)
     bases = model.float().vertex_bases(torch.arange(20))
-    model.vertices_and_joints(bases, **arguments)
+    expected, _ = model.vertices_and_joints(bases, **arguments)
+    for again in (copy.deepcopy(bases), pickle.loads(pickle.dumps(bases))):
+        assert torch.equal(model.vertices_and_joints(again, **arguments)[0], expected)
     moved = bases._replace(template=bases.template + 1)
     found, _ = model.vertices_and_joints(moved, **arguments | {"body_pose": None, "global_orient": None})
     right, _ = model.vertices_and_joints(bases, **arguments | {"body_pose": None, "global_orient": None})
     torch.testing.assert_close(found, right + 1, rtol=0, atol=1e-5)
-    assert copy.deepcopy(bases.weights).sum() == bases.weights.sum()
+
+
+def test_directions_of_many_vertices_take_two_thirds_of_the_memory(monkeypatch):
+    bases = BodyModel(MODELS["so many that digits are packed"]()).vertex_bases(torch.arange(2101))
+    kernel = active_kernel()
+    packed_bytes = kernel.points_bytes(pack_points(kernel, bases))
+    monkeypatch.setattr(packed, "MANY", 2102)
+    assert 0.65 < packed_bytes / kernel.points_bytes(pack_points(kernel, bases)) < 0.75
 
 
 def test_changing_an_argument_before_backward_is_noticed():
@@ -508,6 +519,8 @@ def test_backend_tells_what_runs_and_can_be_changed():
     show = "from physique.bodymodel import backend; print(backend())"
     assert run_python(show, PHYSIQUE_BACKEND="eager").stdout == "eager\n"
     assert run_python(show, PHYSIQUE_BACKEND="", OMP_NUM_THREADS="1").stdout == f"compiled: {best}, 1 thread\n"
+    two = "2 threads" if active_kernel().openmp else "1 thread"
+    assert run_python(show, PHYSIQUE_BACKEND="", OMP_NUM_THREADS="2").stdout == f"compiled: {best}, {two}\n"
 
 
 def test_plain_passes_are_left_alone_where_the_kernel_runs(monkeypatch):

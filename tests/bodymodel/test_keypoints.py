@@ -16,6 +16,7 @@ from physique.bodymodel import (
     synthetic_model,
 )
 from physique.bodymodel.families import FAMILIES
+from refusals import refuses
 
 CMU_BONES = (
     "root lhipjoint rhipjoint lfemur rfemur ltibia rtibia lfoot rfoot lowerback upperback thorax lowerneck upperneck "
@@ -360,3 +361,9 @@ def test_everything_stays_on_its_device():
     points = regressor(torch.zeros(24, 3, device="meta"), torch.zeros(len(regressor.vertex_ids), 3, device="meta"))
     assert points.device.type == "meta"
     assert convert_keypoints(points, "openpose25", "hmr19")[0].device.type == "meta"
+
+
+def test_a_model_in_place_of_its_data_is_refused():
+    model = BodyModel(synthetic_model("smpl", num_vertices=60))
+    with refuses("data", TypeError):
+        KeypointRegressor("coco17", model)

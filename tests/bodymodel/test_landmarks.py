@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+import smplx
 import torch
 from official_files import write_official_file
 from physique.bodymodel import BodyModel, FaceContour, SurfacePoints, face_landmarks, load_body_model, synthetic_model
 from physique.geometry import axis_angle_to_matrix
-
-smplx = pytest.importorskip("smplx")
 
 
 @pytest.fixture(scope="module")

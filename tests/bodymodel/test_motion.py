@@ -207,6 +207,10 @@ def test_wrong_shapes_and_rates_are_refused():
         Motion(ARM, 0.0, poses, translation)
     with refuses("fps"):
         arm().resample(float("nan"))
+    with refuses("fps"):
+        arm(frames=31, fps=1e-300).resample(30)
+    with refuses("fps"):
+        arm(frames=31, fps=5e-324).resample(1e300)
     with refuses("poses"):
         Motion(ARM, 30.0, torch.zeros(2, 4, 3, 3), translation)
     with refuses("poses"):

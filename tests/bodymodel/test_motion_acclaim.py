@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from damage import damaged
 from oracles.mocap import euler
 from physique.bodymodel import load_motion
 
@@ -161,26 +162,14 @@ def test_the_skeleton_is_looked_for_beside_the_motion(tmp_path):
 AMC_DAMAGE = {
     "another kind": (lambda text: '{"a": 1}', "line 1: expected the number of the first frame"),
     "no frames": (lambda text: text.split("1\nroot")[0], "line 3: expected the number of the first frame"),
-    "a bone missing": (
-        lambda text: text.replace("lower 70 80\n", ""),
-        "line 7: expected 3 bones in frame 1, got 2, no lower",
-    ),
-    "a bone twice": (lambda text: text.replace("lower 70 80", "upper 1 2 3"), "line 7: expected each bone .* once"),
-    "a bone unknown": (
-        lambda text: text.replace("lower 70 80", "tail 1 2 3"),
-        "line 7: expected each bone of the .asf",
-    ),
-    "a bone that is fixed": (lambda text: text.replace("lower 70 80", "fixed 1"), "line 7: .* that moves"),
-    "a number missing": (lambda text: text.replace("lower 70 80", "lower 70"), "line 7: expected 2 numbers for lower"),
-    "a number too many": (
-        lambda text: text.replace("lower -7 8", "lower -7 8 9"),
-        "line 10: expected 2 numbers for lower",
-    ),
-    "no number": (
-        lambda text: text.replace("lower -7 8", "lower -7 nan"),
-        "line 10: expected 2 numbers for lower in frame 2",
-    ),
-    "a frame skipped": (lambda text: text.replace("\n2\n", "\n3\n"), "line 8: expected number 2 in frame 2, got '3'"),
+    "a bone missing": ("lower 70 80\n", "", "line 7: expected 3 bones in frame 1, got 2, no lower"),
+    "a bone twice": ("lower 70 80", "upper 1 2 3", "line 7: expected each bone .* once"),
+    "a bone unknown": ("lower 70 80", "tail 1 2 3", "line 7: expected each bone of the .asf"),
+    "a bone that is fixed": ("lower 70 80", "fixed 1", "line 7: .* that moves"),
+    "a number missing": ("lower 70 80", "lower 70", "line 7: expected 2 numbers for lower"),
+    "a number too many": ("lower -7 8", "lower -7 8 9", "line 10: expected 2 numbers for lower"),
+    "no number": ("lower -7 8", "lower -7 nan", "line 10: expected 2 numbers for lower in frame 2"),
+    "a frame skipped": ("\n2\n", "\n3\n", "line 8: expected number 2 in frame 2, got '3'"),
     "a frame cut": (lambda text: text.split("upper -40")[0], "line 10: expected 3 bones in frame 2, got 2, no upper"),
     "a number cut": (lambda text: text.rstrip()[:-4] + "5e-", "line 11: expected 3 numbers for upper in frame 2"),
 }
@@ -190,42 +179,33 @@ ASF_DAMAGE = {
         lambda text: text.split(":hierarchy")[0],
         "expected bones that all hang on the root, got upper, fixed",
     ),
-    "a loop": (
-        lambda text: text.replace("root upper", "lower upper"),
-        "expected bones .* got upper, fixed, lower elsewhere",
-    ),
-    "an unknown child": (lambda text: text.replace("upper lower", "upper tail"), "line 42: expected each bone"),
-    "two parents": (lambda text: text.replace("upper lower", "upper lower fixed"), "line 42: expected each bone"),
-    "a name twice": (lambda text: text.replace("name lower", "name upper"), "line 38: expected a distinct name"),
-    "no name": (lambda text: text.replace("name lower", "name"), "line 38: expected a distinct name"),
-    "no begin": (lambda text: text.replace("  begin\n    id 3", "    id 3"), "line 31: expected begin, got 'id'"),
-    "a cut direction": (lambda text: text.replace("direction 0 1 0", "direction 0 1"), "line 16: expected 3 numbers"),
-    "no axis order": (lambda text: text.replace("10 20 30 XYZ", "10 20 30"), "line 18: expected an order of axes"),
-    "a wrong axis order": (
-        lambda text: text.replace("30 XYZ", "30 XYX"),
-        "line 18: expected an order of axes .* 'XYX'",
-    ),
-    "a length that moves": (
-        lambda text: text.replace("dof rz rx", "dof rz l"),
-        "line 37: expected distinct words among rx",
-    ),
-    "no unit": (lambda text: text.replace("length 0.5", "length 0"), "line 5: expected a length above zero"),
-    "another angle": (lambda text: text.replace("angle deg", "angle grad"), "line 6: expected deg or rad"),
+    "a loop": ("root upper", "lower upper", "expected bones .* got upper, fixed, lower elsewhere"),
+    "an unknown child": ("upper lower", "upper tail", "line 42: expected each bone"),
+    "two parents": ("upper lower", "upper lower fixed", "line 42: expected each bone"),
+    "a name twice": ("name lower", "name upper", "line 38: expected a distinct name"),
+    "no name": ("name lower", "name", "line 38: expected a distinct name"),
+    "no begin": ("  begin\n    id 3", "    id 3", "line 31: expected begin, got 'id'"),
+    "a cut direction": ("direction 0 1 0", "direction 0 1", "line 16: expected 3 numbers"),
+    "no axis order": ("10 20 30 XYZ", "10 20 30", "line 18: expected an order of axes"),
+    "a wrong axis order": ("30 XYZ", "30 XYX", "line 18: expected an order of axes .* 'XYX'"),
+    "a length that moves": ("dof rz rx", "dof rz l", "line 37: expected distinct words among rx"),
+    "no unit": ("length 0.5", "length 0", "line 5: expected a length above zero"),
+    "another angle": ("angle deg", "angle grad", "line 6: expected deg or rad"),
 }
 
 
 @pytest.mark.parametrize("damage", AMC_DAMAGE)
 def test_damaged_motions_are_refused_by_name_and_line(damage, tmp_path):
-    change, message = AMC_DAMAGE[damage]
-    path = write(tmp_path, amc=change(AMC))
+    changed, message = damaged(AMC, AMC_DAMAGE[damage])
+    path = write(tmp_path, amc=changed)
     with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}: {message}"):
         load_motion(path)
 
 
 @pytest.mark.parametrize("damage", ASF_DAMAGE)
 def test_damaged_skeletons_are_refused_by_name_and_line(damage, tmp_path):
-    change, message = ASF_DAMAGE[damage]
-    path = write(tmp_path, asf=change(ASF))
+    changed, message = damaged(ASF, ASF_DAMAGE[damage])
+    path = write(tmp_path, asf=changed)
     with pytest.raises(ValueError, match=rf"^{re.escape(str(path.with_name('07.asf')))}: line \d+: .*") as raised:
         load_motion(path)
     assert re.search(message, str(raised.value))
@@ -234,7 +214,7 @@ def test_damaged_skeletons_are_refused_by_name_and_line(damage, tmp_path):
 @pytest.mark.parametrize("damage", ["a number too many", "no number", "a frame skipped", "a frame cut", "a number cut"])
 def test_frames_before_the_damage_can_be_read(damage, tmp_path):
     expected = load_motion(write(tmp_path)).joints
-    path = write(tmp_path, amc=AMC_DAMAGE[damage][0](AMC))
+    path = write(tmp_path, amc=damaged(AMC, AMC_DAMAGE[damage])[0])
     with pytest.warns(UserWarning, match=r"07_01\.amc: line \d+: expected .+; read the 1 frames before"):
         motion = load_motion(path, strict=False)
     assert torch.equal(motion.joints, expected[:1])
@@ -242,4 +222,4 @@ def test_frames_before_the_damage_can_be_read(damage, tmp_path):
 
 def test_damage_in_the_first_frame_leaves_nothing_to_read(tmp_path):
     with pytest.raises(ValueError, match="line 7: expected 2 numbers for lower in frame 1"):
-        load_motion(write(tmp_path, amc=AMC_DAMAGE["a number missing"][0](AMC)), strict=False)
+        load_motion(write(tmp_path, amc=damaged(AMC, AMC_DAMAGE["a number missing"])[0]), strict=False)

@@ -6,6 +6,7 @@ from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
+import smplx
 from official_files import OFFICIAL_KINDS, random_model_arrays, write_official_file
 from physique.bodymodel import BodyModelData, load_body_model, save_body_model
 
@@ -133,7 +134,6 @@ def test_objects_in_extras_are_refused(tmp_path):
 
 @pytest.mark.parametrize("family", ["smpl", "smplh", "smplx", "mano"])
 def test_smplx_loads_what_is_saved(tmp_path, family):
-    smplx = pytest.importorskip("smplx")
     path = tmp_path / "SAVED_RIGHT.npz"
     data = load_body_model(write_official_file(tmp_path, family, "pkl"))
     save_body_model(data, path)

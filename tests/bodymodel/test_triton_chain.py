@@ -5,9 +5,9 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton (Linux)")
 
-from physique.bodymodel import BodyModel, passes, synthetic_model  # noqa: E402
-from physique.bodymodel.fused_chain import _plain  # noqa: E402
-from physique.bodymodel.triton_chain import triton_chain, triton_joints  # noqa: E402
+from physique.bodymodel import BodyModel, passes, synthetic_model
+from physique.bodymodel.fused_chain import _plain
+from physique.bodymodel.triton_chain import triton_chain, triton_joints
 
 # On the processor, the compiled kernel would take the calls that are tested here.
 pytestmark = pytest.mark.usefixtures("eager")

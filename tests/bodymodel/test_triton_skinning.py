@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton (Linux)")
 
-from body_arguments import random_arguments  # noqa: E402
-from physique.bodymodel import (  # noqa: E402
+from body_arguments import random_arguments
+from physique.bodymodel import (
     BodyModel,
     gpu_precision,
     pack_directions,
@@ -14,11 +14,11 @@ from physique.bodymodel import (  # noqa: E402
     segment_scale_model,
     synthetic_model,
 )
-from physique.bodymodel import triton_skinning as triton_module  # noqa: E402
-from physique.bodymodel.fused_skinning import plain_skinning  # noqa: E402
-from physique.bodymodel.gpu import PackedDirections  # noqa: E402
-from physique.bodymodel.skinning import VertexBases  # noqa: E402
-from physique.bodymodel.triton_skinning import triton_skinning  # noqa: E402
+from physique.bodymodel import triton_skinning as triton_module
+from physique.bodymodel.fused_skinning import plain_skinning
+from physique.bodymodel.gpu import PackedDirections
+from physique.bodymodel.skinning import VertexBases
+from physique.bodymodel.triton_skinning import triton_skinning
 
 # On the processor, the compiled kernel would take the calls that are tested here.
 pytestmark = pytest.mark.usefixtures("eager")
@@ -261,3 +261,10 @@ def test_rotation_matrices_are_skinned_by_the_kernel(monkeypatch):
         results.append((vertices.detach().cpu().double(), slope.cpu().double()))
     torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-6)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=1e-5 * results[1][1].abs().max().item())
+
+
+@pytest.mark.parametrize("vertices, within", [(2**22, True), (2**23, False)])
+def test_gradients_that_offsets_of_32_bits_do_not_reach_are_brought_together(vertices, within):
+    given = torch.empty(128, vertices, 3, device="meta").transpose(1, 2)
+    assert 128 * given.stride(0) < 2**31 if within else 64 * given.stride(0) < 2**31
+    assert triton_module._reachable(given).is_contiguous() != within

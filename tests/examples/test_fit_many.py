@@ -16,7 +16,7 @@ from physique.cameras import WeakPerspectiveCamera
 from torch.testing import assert_close
 
 pa = pytest.importorskip("pyarrow", reason='needs pip install "physique[scale]"')
-import pyarrow.parquet as pq  # noqa: E402
+pq = pytest.importorskip("pyarrow.parquet")
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "examples" / "06_fit_many.py"

@@ -129,7 +129,12 @@ def test_more_people_than_frames_are_refused(main, capsys, shared_data):
     assert "--people: expected 1 to" in capsys.readouterr().err
 
 
-def test_shipped_poses_are_within_reach(example):
-    poses = example.shipped_poses()
+def test_more_people_than_shipped_poses_are_refused(main, capsys):
+    assert main("--detail", "low", "--people", "9") == 2
+    assert "--people: expected 1 to 8, got 9; name a --mocap FILE" in capsys.readouterr().err
+
+
+def test_shipped_poses_are_within_reach(scenes):
+    poses = scenes.shipped_poses()
     assert poses.shape[1:] == (23, 3) and len(poses) >= 4
     assert poses.abs().max() < 3.2

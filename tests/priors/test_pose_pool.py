@@ -284,11 +284,16 @@ def test_one_file_and_files_of_one_folder(tmp_path):
 def test_amass_that_is_not_there_or_damaged_is_refused(tmp_path):
     with refuses("paths"):
         PosePool.from_amass(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        PosePool.from_amass(tmp_path / "none.npz")
+    for name in ("none.npz", "folder"):
+        with refuses(str(tmp_path / name), FileNotFoundError):
+            PosePool.from_amass(tmp_path / name)
     path = write_amass(tmp_path / "a.npz", 4)
     path.write_bytes(path.read_bytes()[:200])
     with refuses(str(path)):
         PosePool.from_amass([path])
     with refuses("fps"):
         PosePool.from_amass(write_amass(tmp_path / "b.npz", 4), fps=0)
+
+
+def test_an_absurd_rate_leaves_the_first_frame(tmp_path):
+    assert len(PosePool.from_amass(write_amass(tmp_path / "a.npz", 4, fps=1e300))) == 1

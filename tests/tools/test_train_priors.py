@@ -59,6 +59,9 @@ def test_training_writes_weights_and_figures_and_the_check_agrees(run, pool, tmp
     assert "as in the model card" in capsys.readouterr().out
     card.write_text(written.replace("joints within the limits, % | ", "joints within the limits, % | 1"))
     assert run(*arguments, "--check") == 1
+    weights = (out / "limits.safetensors").read_bytes()
+    assert run(*arguments, "--judge") == 0
+    assert card.read_text() == written and (out / "limits.safetensors").read_bytes() == weights
 
 
 def test_training_twice_writes_the_same_bytes(run, pool, tmp_path):

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.collections import PolyCollection  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.collections import PolyCollection
 
 COLORS = np.concatenate([[[0, 0, 0]], plt.get_cmap("tab20").colors, plt.get_cmap("Set2").colors])[:25]
 SQUARES = 8
