@@ -92,3 +92,11 @@ def test_a_solve_by_equations_is_that_by_a_jacobian(whole):
     assert by_terms.steps == by_rows.steps
     for name in start:
         torch.testing.assert_close(by_terms.params[name], by_rows.params[name], atol=1e-9, rtol=0)
+
+
+def test_an_unknown_that_nothing_measures_stays_where_it_is():
+    equations = NormalEquations.zeros(torch.zeros(COUNT, 1, dtype=F64), 3)
+    equations.add_some(0, torch.ones(COUNT, 2, dtype=F64), torch.randn(COUNT, 2, 2, dtype=F64))
+    move, predicted, solved = equations.step(torch.full((COUNT,), 1e-3, dtype=F64), None)
+    assert solved.all() and (predicted > 0).all()
+    assert (move[:, :2] != 0).all() and (move[:, 2] == 0).all()
