@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from physique.bodymodel import BodyModel, forward_kinematics, open_body
-from physique.fitting.depth_flips import FLIPS, choose_by_limb, flipped_rotations, limbs_of
-from physique.geometry import axis_angle_to_matrix
+from physique.fitting.depth_flips import FLIPS, choose_by_limb, flipped_rotations, limbs_of, try_depth_flips
+from physique.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from torch.testing import assert_close
 
 BODY = BodyModel(open_body("low"), dtype=torch.float64)
@@ -122,3 +122,26 @@ def test_each_limb_takes_its_cheapest_candidate_and_the_trunk_the_first():
     cost[2, 0, 0] = cost[3, 0, 1] = cost[1, 1, 1] = 0
     chosen = choose_by_limb(candidates, cost, torch.tensor([0, 0, 1, 2]))
     assert chosen[..., 0].tolist() == [[2, 2, 3, 0], [0, 0, 1, 0]]
+
+
+def test_every_limb_finds_its_own_way_back_and_what_is_no_number_loses():
+    local, rest = posed(batch=(3, 1))
+    root, (_, truth) = local[..., 0, :, :], forward_kinematics(local, rest, SKELETON)
+    poses = matrix_to_axis_angle(flipped_rotations(local, rest, SKELETON, LIMBS)[..., 1:, :, :])
+    wrong = torch.ones(4, 3, 1, 4)
+    for limb, flip in enumerate((1, 0, 0, 2)):  # the left arm and the right leg, each in its own way
+        wrong[flip, ..., limb] = 0
+    start = {"body_pose": choose_by_limb(poses, wrong, LIMBS.of_joint[1:])}
+    right_arm = LIMBS.of_joint == 1
+
+    def total(unknowns):
+        turns = axis_angle_to_matrix(unknowns["body_pose"])
+        many = len(turns) // 3
+        turns = torch.cat((root.repeat(many, 1, 1, 1).unsqueeze(-3), turns), dim=-3)
+        _, joints = forward_kinematics(turns, rest.repeat(many, 1, 1, 1), SKELETON)
+        off = (joints - truth.repeat(many, 1, 1, 1)).norm(dim=-1)
+        return off.sum((-2, -1)).where((off[..., right_arm] < 1e-3).all(-1).all(-1), torch.nan)
+
+    assert (total(start) > 0.05).all()
+    found = try_depth_flips(start, root, rest, SKELETON, lambda unknowns: unknowns, total)
+    assert (total(found) < 1e-6).all()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from physique.bodymodel.limits import LimitBox
 from physique.fitting import NormalEquations, Status, least_squares, tangent_jacobian
-from physique.fitting.normal_equations import Equations
+from physique.fitting.normal_equations import Equations, robust_loss, robust_weights
 from physique.fitting.pose_terms import PoseTerms
 from physique.fitting.robust_residuals import softened, softened_slope
 from physique.fitting.tangent import left_turns
@@ -92,3 +92,19 @@ def test_a_solve_by_equations_is_that_by_a_jacobian(whole):
     assert by_terms.steps == by_rows.steps
     for name in start:
         torch.testing.assert_close(by_terms.params[name], by_rows.params[name], atol=1e-9, rtol=0)
+
+
+def test_an_unknown_that_nothing_measures_stays_where_it_is():
+    equations = NormalEquations.zeros(torch.zeros(COUNT, 1, dtype=F64), 3)
+    equations.add_some(0, torch.ones(COUNT, 2, dtype=F64), torch.randn(COUNT, 2, 2, dtype=F64))
+    move, predicted, solved = equations.step(torch.full((COUNT,), 1e-3, dtype=F64), None)
+    assert solved.all() and (predicted > 0).all()
+    assert (move[:, :2] != 0).all() and (move[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize("penalty", ["huber", "geman_mcclure"])
+def test_robust_weights_have_the_slope_of_the_penalty(penalty):
+    residuals = torch.randn(COUNT, 6, dtype=F64, requires_grad=True)
+    (slope,) = torch.autograd.grad(robust_loss(residuals, penalty, 0.7, 2).sum(), residuals)
+    weigh = robust_weights(penalty, 0.7, 2)
+    torch.testing.assert_close(2 * weigh(residuals.detach()) * residuals.detach(), slope)
