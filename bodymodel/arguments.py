@@ -208,7 +208,8 @@ def match_dtype(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
         return value
     if value.dtype in (torch.float16, torch.bfloat16):
         return value.to(dtype)
-    raise TypeError(f"{name}: expected {dtype}, got {value.dtype}; use {name}.to({dtype}) or model.to({value.dtype})")
+    other = f" or model.to({value.dtype})" if value.is_floating_point() else ""
+    raise TypeError(f"{name}: expected {dtype}, got {value.dtype}; use {name}.to({dtype}){other}")
 
 
 def _ready(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:

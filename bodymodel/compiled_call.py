@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ..geometry import checks
+from ..geometry.checks import values_are_checked
 from .fused_chain import gradients_with_graph
 from .packed import pack_points, packed_on
 from .passes import joints_pass, subset_pass, whole_pass, without_autocast
@@ -142,7 +142,7 @@ def is_looked_into() -> bool:
         or forward_ad._current_level >= 0
         or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0
-        or checks._checking_values
+        or values_are_checked()
     )
 
 

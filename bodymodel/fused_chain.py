@@ -69,8 +69,8 @@ def _run(axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]) -> 
     return _forward(axis_angle, lever, constants, keep=False)[0]
 
 
-def _plain(axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """Return the same by operations that PyTorch differentiates to any order."""
+def plain_chain(axis_angle: Tensor, lever: Tensor, constants: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """Return what `fused_chain` and `fused_joints` do by operations that PyTorch differentiates to any order."""
     jumps, turners = constants["_tree_jumps"], constants["_tree_turners"]
     local, bend = axis_angle_to_matrix_and_bend(axis_angle)
     count = axis_angle.shape[1] - 1
@@ -105,7 +105,7 @@ def plain_chain_gradients(
     needed: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients by axis-angle and lever with a graph of their own, for derivatives of derivatives."""
-    return gradients_with_graph(lambda vector, lever: _plain(vector, lever, constants), inputs, upstream, needed)
+    return gradients_with_graph(lambda vector, lever: plain_chain(vector, lever, constants), inputs, upstream, needed)
 
 
 def gradients_with_graph(

@@ -86,6 +86,10 @@ class BodyModel(nn.Module):
     ) -> None:
         """Make the buffers; see the class for the arguments."""
         super().__init__()
+        if not isinstance(data, BodyModelData):
+            raise TypeError(
+                f"data: expected BodyModelData, got {type(data).__name__}; use load_body_model(path) or open_body()"
+            )
         if not dtype.is_floating_point:
             raise TypeError(f"dtype: expected a floating type, got {dtype}; use torch.float32 or torch.float64")
         self.data = data

@@ -30,6 +30,11 @@ def check_values() -> Iterator[None]:
         _checking_values = before
 
 
+def values_are_checked() -> bool:
+    """Return whether this is inside `check_values()`."""
+    return _checking_values
+
+
 def expect_values(name: str, value: Tensor, test: Callable[[Tensor], Tensor], expected: str, advice: str) -> None:
     """Raise ValueError inside `check_values()` when `test(value)` is false anywhere; do nothing outside."""
     if _checking_values and not bool(test(value).all()):

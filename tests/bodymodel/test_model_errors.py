@@ -195,8 +195,8 @@ def test_another_floating_type_is_a_type_error_with_the_remedy(name):
 
 
 def test_integers_are_a_type_error():
-    with refuses("betas", TypeError):
-        model_of()(betas=torch.zeros(10, dtype=torch.int64))
+    text = "betas: expected torch.float32, got torch.int64; use betas.to(torch.float32)"
+    assert refusal(lambda: model_of()(betas=torch.zeros(10, dtype=torch.int64)), "betas", TypeError) == text
     model = BodyModel(segment_scale_model(synthetic_model(num_vertices=30)))
     with refuses("segment_scale", TypeError):
         model(segment_scale=torch.ones(24, dtype=torch.int64))
@@ -223,6 +223,12 @@ def test_rotation_matrices_are_checked_on_request_only():
     model(global_orient=stretched, rotation="matrix")
     with check_values(), refuses("matrix"):
         model(global_orient=stretched, rotation="matrix")
+
+
+@pytest.mark.parametrize("data", ("SMPL_NEUTRAL.pkl", None, {}), ids=str)
+def test_a_model_is_made_of_data_not_of_a_path(data):
+    with refuses("data", TypeError):
+        BodyModel(data)
 
 
 @pytest.mark.parametrize("dtype", (torch.int64, torch.bool, torch.complex64))

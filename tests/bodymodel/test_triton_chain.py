@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton (Linux)")
 
 from physique.bodymodel import BodyModel, passes, synthetic_model
-from physique.bodymodel.fused_chain import _plain
+from physique.bodymodel.fused_chain import plain_chain
 from physique.bodymodel.triton_chain import triton_chain, triton_joints
 
 # On the processor, the compiled kernel would take the calls that are tested here.
@@ -34,7 +34,7 @@ def results(constants, vectors, lever, upstream, *, kernels, used=slice(None)):
     constants = {n: v.to(device, dtype if v.is_floating_point() else v.dtype) for n, v in constants.items()}
     leaves = [value.to(device, dtype).requires_grad_() for value in (vectors, lever)]
     if not kernels:
-        outputs = _plain(*leaves, constants)
+        outputs = plain_chain(*leaves, constants)
     elif lever.shape[1] < vectors.shape[1]:
         outputs = (triton_joints(*leaves, constants),)
     else:
@@ -100,7 +100,7 @@ def test_the_derivative_of_a_gradient_is_that_of_the_plain_path():
     constants, vectors, lever = problem("mano", 2, 2)
     constants = {name: value.to(DEVICE) for name, value in constants.items()}
     twice = []
-    for chain in (triton_chain, _plain):
+    for chain in (triton_chain, plain_chain):
         leaves = [value.to(DEVICE).requires_grad_() for value in (vectors, lever)]
         energy = sum(value.square().sum() for value in chain(*leaves, constants))
         slopes = torch.autograd.grad(energy, leaves, create_graph=True)
