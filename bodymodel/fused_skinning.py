@@ -9,7 +9,7 @@ everything that looks inside operations (functorch, forward mode, compilers), ta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,12 +35,29 @@ def fused_skinning(
         coefficients: of the first K directions; None for none.
         transforms: rotation and translation of each joint from rest to pose, row by row.
     """
-    template, directions, weights, _ = bases
-    directions = directions.narrow(0, 0, 0 if coefficients is None else coefficients.shape[-1])
-    inputs = (template, coefficients, transforms)
+    directions = bases.directions.narrow(0, 0, 0 if coefficients is None else coefficients.shape[-1])
+    inputs = bases.template, coefficients, transforms
+    return skinning_by(_in_pieces, _gradients_in_pieces, inputs, (directions, bases.weights))
+
+
+def skinning_by(
+    forward: Callable[..., tuple[Tensor, Tensor | None]],
+    backward: Callable[..., tuple[Tensor | None, ...]],
+    inputs: tuple[Tensor, Tensor | None, Tensor],
+    constants: tuple[Any, ...],
+) -> Float[Tensor, "B 3 V"]:
+    """Return posed vertices by an implementation of skinning, with a graph where one is wanted.
+
+    Args:
+        forward: maps the inputs, the constants and `keep` to posed vertices, and with `keep` what backward needs.
+        backward: maps both as one list, what was kept, the gradient by the result and which gradients are wanted to
+            those by the inputs.
+        inputs: template, coefficients and transforms.
+        constants: directions, weights, and whatever else the implementation takes.
+    """
     if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
-        return _FusedSkinning.apply(*inputs, directions, weights)
-    return _in_pieces(*inputs, directions, weights, keep=False)[0]
+        return _FusedSkinning.apply(*inputs, forward, backward, constants)
+    return forward(*inputs, *constants, keep=False)[0]
 
 
 def plain_skinning(
@@ -54,28 +71,21 @@ def plain_skinning(
 
 class _FusedSkinning(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        template: Tensor,
-        coefficients: Tensor | None,
-        transforms: Tensor,
-        directions: Tensor,
-        weights: Tensor,
-    ) -> Any:
-        inputs = template, coefficients, transforms
-        posed, corrected = _in_pieces(*inputs, directions, weights, keep=True)
-        ctx.constants = directions, weights
-        ctx.save_for_backward(*inputs, corrected)
+    def forward(ctx: Any, *given: Any) -> Any:
+        *inputs, forward, backward, constants = given
+        posed, kept = forward(*inputs, *constants, keep=True)
+        ctx.run, ctx.constants = backward, constants
+        ctx.save_for_backward(*inputs, kept)
         return posed
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
-        *inputs, corrected = ctx.saved_tensors
+        *inputs, kept = ctx.saved_tensors
         inputs += ctx.constants
         needed = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
-            return *plain_skinning_gradients(inputs, upstream, needed), None, None
-        return *_gradients_in_pieces(inputs, corrected, upstream[0], needed), None, None
+            return *plain_skinning_gradients(inputs[:5], upstream, needed), None, None, None
+        return *ctx.run(inputs, kept, upstream[0], needed), None, None, None
 
 
 def _runs(bodies: int, size: int) -> Iterator[tuple[int, int]]:

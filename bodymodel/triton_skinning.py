@@ -17,7 +17,7 @@ import triton
 from jaxtyping import Float
 from torch import Tensor
 
-from .fused_skinning import plain_skinning_gradients
+from .fused_skinning import skinning_by
 from .gpu import PackedDirections, Precision, chosen_precision, launch
 from .skinning import VertexBases
 from .triton_kernels import blend_back_kernel, forward_kernel, planes_back_kernel, transforms_back_kernel
@@ -52,40 +52,11 @@ def triton_skinning(
         transforms: rotation and translation of each joint from rest to pose, row by row.
         packed: the directions of the pose correctives in 16 bits, to be read instead.
     """
-    template, directions, weights, _ = bases
-    directions = directions.narrow(0, 0, 0 if coefficients is None else coefficients.shape[-1])
-    inputs = (template, coefficients, transforms)
-    constants = (directions, weights, *(packed or (None, None)))
+    directions = bases.directions.narrow(0, 0, 0 if coefficients is None else coefficients.shape[-1])
     precision = chosen_precision()
-    if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs):
-        return _TritonSkinning.apply(*inputs, constants, precision)
-    return _forward(precision, *inputs, *constants, keep=False)[0]
-
-
-class _TritonSkinning(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        template: Tensor,
-        coefficients: Tensor | None,
-        transforms: Tensor,
-        constants: tuple[Any, ...],
-        precision: Precision,
-    ) -> Any:
-        inputs = template, coefficients, transforms
-        posed, corrected = _forward(precision, *inputs, *constants, keep=True)
-        ctx.constants, ctx.precision = constants, precision
-        ctx.save_for_backward(*inputs, corrected)
-        return posed
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Any) -> Any:
-        *inputs, corrected = ctx.saved_tensors
-        inputs += ctx.constants
-        needed = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():
-            return *plain_skinning_gradients(inputs[:5], upstream, needed), None, None
-        return *_backward(ctx.precision, inputs, corrected, upstream[0], needed), None, None
+    forward, backward = functools.partial(_forward, precision), functools.partial(_backward, precision)
+    constants = (directions, bases.weights, *(packed or (None, None)))
+    return skinning_by(forward, backward, (bases.template, coefficients, transforms), constants)
 
 
 def _forward(
