@@ -66,11 +66,12 @@ class Solution(NamedTuple):
         """
         batch = self.loss.shape
         chosen = torch.arange(batch.numel(), device=self.loss.device).view(batch)[index]
+        ids = chosen.flatten()
 
         def pick(value: Tensor, first: int = 0) -> Tensor:
-            event = value.shape[first + len(batch) :]
-            flat = value.reshape(*value.shape[:first], batch.numel(), *event)
-            return flat.index_select(first, chosen.flatten()).reshape(*value.shape[:first], *chosen.shape, *event)
+            before, event = value.shape[:first], value.shape[first + len(batch) :]
+            flat = value.reshape((*before, batch.numel(), *event)).index_select(first, ids)
+            return flat.reshape((*before, *chosen.shape, *event))
 
         return self._replace(
             params={name: pick(value) for name, value in self.params.items()},
