@@ -220,7 +220,7 @@ class KeypointEnergy(NamedTuple):
 
     def _pose_terms(self, firmness: float) -> PoseTerms:
         pull = 0.0 if self.prior is not None else firmness * self.weights.pose * self.relaxed.stiffness
-        held = len(self.starts) > 1 or (self.prior is None and self.weights.pose > 0)
+        held = self.weights.pose > 0 if self.prior is None else len(self.starts) > 1
         caution = CAUTION if held else MORE_CAUTION
         return PoseTerms(self.limits, self.relaxed.body_pose, self.weights.limits, pull, caution)
 
