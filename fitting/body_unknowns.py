@@ -55,8 +55,26 @@ def read_targets(
     return batch, target, weight
 
 
+def tells_all(init: Solution | None, names: Collection[str]) -> bool:
+    """Return whether a previous solution has all unknowns, so that no other start is needed."""
+    return init is not None and all(name in init.params for name in names)
+
+
+def at_rest(model: BodyModel, names: Collection[str], count: int) -> dict[str, Tensor]:
+    """Return the unknowns `names` (count, ...) of mean bodies at the origin, no joint turned."""
+    like = model.v_template
+    events = {part.name: (3,) if part.single else (part.count, 3) for part in model.data.table_row.parts}
+    mean = shape_arguments(model)
+    return {
+        name: repeated(mean, count)[name] if name in mean else like.new_zeros(count, *events.get(name, (3,)))
+        for name in names
+    }
+
+
 def resumed(init: Solution, start: dict[str, Tensor], batch: torch.Size) -> dict[str, Tensor]:
     """Return `start` (N, ...) with the values that a previous solution has in their place.
+
+    Its batch broadcasts: one frame may be the start of all.
 
     Raises:
         ValueError: the solution belongs to other samples or another model.
@@ -65,14 +83,22 @@ def resumed(init: Solution, start: dict[str, Tensor], batch: torch.Size) -> dict
     for name, value in start.items():
         if name not in init.params:
             continue
-        given, wanted = init.params[name].detach(), (*batch, *value.shape[1:])
-        if given.shape != wanted:
+        given, event = init.params[name].detach(), value.shape[1:]
+        wanted = (*batch, *event)
+        before = given.dim() - len(event)
+        if before < 0 or given.shape[before:] != event or not broadcasts(given.shape[:before], batch):
             raise ValueError(
                 f"init: expected {name} {tuple(wanted)}, got {tuple(given.shape)}; "
-                "pass a solution for the same samples and model"
+                "pass a solution for the same samples and model, or for one frame of them"
             )
-        taken[name] = given.to(value).reshape(value.shape)
+        taken[name] = given.to(value).expand(wanted).reshape(value.shape)
     return taken
+
+
+def broadcasts(batch: torch.Size, to: torch.Size) -> bool:
+    """Return whether tensors with the first batch expand to the second."""
+    sizes = zip(reversed(batch), reversed(to), strict=False)
+    return len(batch) <= len(to) and all(one in (1, other) for one, other in sizes)
 
 
 def reported(solved: Solution, params: dict[str, Tensor], residuals: Tensor, batch: torch.Size) -> Solution:

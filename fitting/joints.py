@@ -13,7 +13,17 @@ from ..bodymodel import BodyModel, KeypointRegressor
 from ..bodymodel.limits import LimitBox
 from ..geometry import axis_angle_to_matrix
 from .body_sequence import shared_shape, smoothed
-from .body_unknowns import pose_arguments, read_targets, repeated, reported, resumed, rotation_names, shape_arguments
+from .body_unknowns import (
+    at_rest,
+    pose_arguments,
+    read_targets,
+    repeated,
+    reported,
+    resumed,
+    rotation_names,
+    shape_arguments,
+    tells_all,
+)
 from .joint_energy import JointEnergy, JointWeights, joint_energy
 from .joint_start import joint_start
 from .least_squares import least_squares
@@ -21,6 +31,8 @@ from .solution import Solution
 
 # A fit has settled when a step lowers its energy by less than this share: joints then move by far less than noise.
 TOLERANCE = 3e-4
+# Frames that are smoothed afterwards move again: until then it is enough to be near.
+ROUGH_TOLERANCE = 1e-2
 
 
 def fit_joints(
@@ -53,7 +65,7 @@ def fit_joints(
         joint_ids: (N,) which of the model's joints these are; default: all, in order.
         keypoint_set: which points these are instead, see `KEYPOINT_SETS`.
         weights: (*B, N), not negative, of the squared distances; zero where missing, whatever the point then holds.
-        init: a previous solution for the same samples to start from.
+        init: a previous solution to start from, of the same samples or of one frame of them: its batch broadcasts.
         sequence: the last batch dimension is time, *B = (*S, T).
         regressor: makes the points from the body, in place of `KeypointRegressor(keypoint_set, model.data)`.
         limits: of the joints in `body_pose`; default: `default_joint_limits`.
@@ -103,7 +115,10 @@ def fit_joints(
         energy = joint_energy(model, points.regressor, points.joint_ids, shape_arguments(model), limits, terms)
         data = {"target": target, "trust": weight.clamp(min=0).sqrt() / terms.noise}
         frames = (batch[:-1].numel(), batch[-1]) if sequence and batch.numel() else None
-        start = _start(energy, repeated(energy.mean, len(target)), target, weight, points.stand_ins)
+        if tells_all(init, energy.names):
+            start = at_rest(model, energy.names, len(target))
+        else:
+            start = _start(energy, repeated(energy.mean, len(target)), target, weight, points.stand_ins)
         if init is not None:
             start = resumed(init, start, batch)
         fixed: dict[str, Tensor] = {}
@@ -111,6 +126,7 @@ def fit_joints(
             fixed = shared_shape(energy, start, data, frames)
             if init is None:
                 start = _start(energy, fixed, target, weight, points.stand_ins)
+        smooth = frames is not None and frames[1] > 2 and terms.temporal > 0
         solved = least_squares(
             energy.residuals,
             {name: start[name] for name in energy.names if name not in fixed},
@@ -118,12 +134,12 @@ def fit_joints(
             rotations=rotation_names(model, start),
             jacobian=energy.equations,
             steps=steps,
-            tolerance=TOLERANCE,
+            tolerance=ROUGH_TOLERANCE if smooth else TOLERANCE,
             damping=1e-2,
             callback=callback,
         )
         params = {name: fixed[name] if name in fixed else solved.params[name] for name in start}
-        if frames is not None and frames[1] > 2 and terms.temporal > 0:
+        if frames is not None and smooth:
             together = smoothed(energy, solved, fixed, data, frames)
             params = {name: together[name] for name in params}
             loss = energy.residuals(params, data).square().sum(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..bodymodel import BodyModel
@@ -22,7 +22,9 @@ from .robust_residuals import softened, softened_slope
 from .sequences import ArrowEquations, Motion
 
 SEGMENT_SCALE_UNIT = 0.05
-CAUTION = 20.0
+# The curvature that steps reckon with beside that of the terms: where there is a pull to a pose, or a prior that knows
+# typical poses, and where neither is. Joints of which the image tells hardly anything would go far to follow its noise.
+CAUTION, MORE_CAUTION = 20.0, 60.0
 
 
 class KeypointWeights(NamedTuple):
@@ -90,6 +92,13 @@ class KeypointEnergy(NamedTuple):
     def squared(self) -> bool:
         """Whether all terms are squares: false with a prior that has no residuals."""
         return self.prior is None or hasattr(self.prior, "residuals")
+
+    def at(self, frames: Int[Tensor, "N K"]) -> KeypointEnergy:
+        """Return the energy of some frames of each sequence, spread over its length."""
+        # As far as a body gets in one frame, squared, it gets in n frames n² times.
+        apart = (self.target.valid.shape[1] - 1) / max(frames.shape[1] - 1, 1)
+        weights = self.weights._replace(temporal=self.weights.temporal / apart**2)
+        return self._replace(target=self.target.at(frames), weights=weights)
 
     def mean_shape(self) -> dict[str, Tensor]:
         """Return the shape argument (n,) of the mean body."""
@@ -211,7 +220,9 @@ class KeypointEnergy(NamedTuple):
 
     def _pose_terms(self, firmness: float) -> PoseTerms:
         pull = 0.0 if self.prior is not None else firmness * self.weights.pose * self.relaxed.stiffness
-        return PoseTerms(self.limits, self.relaxed.body_pose, self.weights.limits, pull, CAUTION)
+        held = self.weights.pose > 0 if self.prior is None else len(self.starts) > 1
+        caution = CAUTION if held else MORE_CAUTION
+        return PoseTerms(self.limits, self.relaxed.body_pose, self.weights.limits, pull, caution)
 
     def _shape(self, frames: dict[str, Tensor]) -> Tensor:
         shape = frames[self.shape_argument].flatten(1)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..geometry import axis_angle_to_matrix
 from .depth_flips import try_depth_flips
+from .key_frames import key_frames
 from .keypoint_energy import KeypointEnergy
 from .keypoint_placing import placed
-from .keypoint_unknowns import start_unknowns
+from .keypoint_unknowns import start_unknowns, unknowns_between
 from .least_squares import least_squares
 from .minimise import minimise
 from .normal_equations import NormalEquations
@@ -62,7 +63,11 @@ STEPS, TOLERANCE = 60, 2e-3
 # start they must be short. Each leaves some tremble: a stage has settled when its energy falls by less in 25 steps.
 FIRST_ORDER = Plan(0.07, (Round(0.1, 32, 2.0), Round(0.15, 8, 2.0), Round(0.2, 4, 1.0)), 0.0, 5e-3)
 FIRST_ORDER_STEPS = 300
+# From a good start: a factor on Adam's step sizes; damping.
 GENTLE = 0.2
+DAMPING, GENTLE_DAMPING = 0.1, 0.01
+# Of so many frames of a sequence one is searched for; the others start between those.
+KEY_FRAME_EVERY = 5
 LEARNING_RATES = {"log_scale": 0.03, "translation": 0.02, "betas": 0.1, "segment_scale": 0.01}
 LEARNING_RATE = 0.05
 
@@ -109,6 +114,35 @@ class Search:
 
     def from_scratch(self) -> Solution:
         """Take all stages, and return the solution with batch (N,) in the energy's unknowns."""
+        valid = self.energy.target.valid
+        if valid.shape[1] < 2 * KEY_FRAME_EVERY:
+            unknowns, history, left = self._searched()
+        else:
+            keys = key_frames(valid, KEY_FRAME_EVERY)
+            search = Search(self.energy.at(keys), self.steps, self.callback)
+            found, history, left = search._searched()
+            self.taken = search.taken
+            unknowns = unknowns_between(self.energy, found, keys)
+        released = self.stage(unknowns, 1.0, left, gentle=True)
+        return released._replace(steps=self.taken, history=torch.cat((history, released.history)))
+
+    def resumed(self, start: dict[str, Tensor]) -> Solution:
+        """Take the last stage alone; who is not seen in any frame stays as he was."""
+        solved = self.stage(start, 1.0, self.steps, gentle=True)
+        seen = self.energy.target.valid.any(-1)
+        params = {
+            name: torch.where(seen.view(-1, *(1,) * (value.dim() - 1)), value, start[name])
+            for name, value in solved.params.items()
+        }
+        return solved._replace(params=params)
+
+    def _searched(self) -> tuple[dict[str, Tensor], Tensor, int]:
+        """Take all stages but the last.
+
+        Returns:
+            the unknowns (N, T, ...) that they lead to, the history (steps, N) of their energies, and how many steps are
+            left for the last.
+        """
         energy, count = self.energy, len(self.persons)
         plan = FIRST_ORDER if not energy.squared else MANY if len(energy.starts) > 1 else FEW
         budgets = [round(share * self.steps) for share in (plan.placing, *(part.share for part in plan.rounds))]
@@ -133,7 +167,6 @@ class Search:
         unknowns = _picked(unknowns, best)
         if flips:
             unknowns = self._flipped(unknowns, flips, plan.tolerance)
-        released = self.stage(unknowns, 1.0, self.steps - sum(budgets) - flips, gentle=True)
         # What the one that was chosen had been in each stage before.
         picked = [best]
         for kept in reversed(chosen):
@@ -142,7 +175,7 @@ class Search:
             history.view(len(history), starts, count).gather(1, which.expand(len(history), 1, -1)).squeeze(1)
             for history, which, starts in zip(histories, reversed(picked), numbers, strict=True)
         ]
-        return released._replace(steps=self.taken, history=torch.cat((*traced, released.history)))
+        return unknowns, torch.cat(traced), self.steps - sum(budgets) - flips
 
     def stage(
         self,
@@ -154,7 +187,10 @@ class Search:
         *,
         gentle: bool = False,
     ) -> Solution:
-        """Minimise the energy from starts (k N, T, ...), by Levenberg-Marquardt where all of its terms are squares."""
+        """Minimise the energy from starts (k N, T, ...), by Levenberg-Marquardt where all of its terms are squares.
+
+        `gentle` for starts that are known to be good.
+        """
         energy, persons = self.energy, self._persons(start)
         if not energy.squared:
             pace = GENTLE if gentle else 1.0
@@ -183,6 +219,7 @@ class Search:
                 jacobian=equations,
                 steps=budget,
                 tolerance=tolerance,
+                damping=GENTLE_DAMPING if gentle else DAMPING,
                 callback=self._report,
             )
         self.taken += solved.steps

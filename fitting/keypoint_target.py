@@ -35,6 +35,11 @@ class Target(NamedTuple):
         """Return those of some of the N, by number."""
         return self._each(lambda value: value.index_select(0, person))
 
+    def at(self, frames: Int[Tensor, "N K"]) -> Target:
+        """Return some frames of each of the N."""
+        rows = torch.arange(len(frames), device=frames.device).unsqueeze(-1)
+        return self._each(lambda value: value[rows, frames])
+
     def frames(self) -> Target:
         """Return the same with one flat batch dimension."""
         return self._each(lambda value: value.flatten(0, 1))

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ..cameras import PerspectiveCamera, WeakPerspectiveCamera
 from ..geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from .body_unknowns import broadcasts
+from .key_frames import between
 from .keypoint_energy import KeypointEnergy
 from .solution import Solution, Status
 from .starts import FACINGS, starting_views
@@ -55,10 +57,11 @@ def _start_in(energy: KeypointEnergy, body_pose: Tensor) -> dict[str, Tensor]:
 
 
 def resume_unknowns(
-    energy: KeypointEnergy, init: Solution, known: PerspectiveCamera | None, frames: tuple[int, int]
+    energy: KeypointEnergy, init: Solution, known: PerspectiveCamera | None, batch: torch.Size
 ) -> dict[str, Tensor]:
-    """Return the unknowns (N, T, ...) of a previous solution."""
+    """Return the unknowns (N, T, ...) of a previous solution, whose batch broadcasts to that of the keypoints."""
     target, like = energy.target, energy.model.v_template
+    frames = target.valid.shape
     names = ("global_orient", "body_pose", energy.shape_argument, "transl")
     missing = [name for name in names if name not in init.params]
     kind = WeakPerspectiveCamera if known is None else PerspectiveCamera
@@ -71,18 +74,19 @@ def resume_unknowns(
     params: dict[str, Tensor] = {}
     for name in names:
         value = init.params[name].detach().to(like)
-        batch = value.shape[: value.dim() - events.get(name, 1)]
-        if batch.numel() != frames[0] * frames[1]:
+        rank = events.get(name, 1)
+        given, event = value.shape[: value.dim() - rank], value.shape[value.dim() - rank :]
+        if not broadcasts(given, batch):
             raise ValueError(
-                f"init: expected the batch of the keypoints, got {tuple(batch)} for {name}; "
-                "pass a solution of the same samples"
+                f"init: expected a batch that broadcasts to {tuple(batch)} of the keypoints, got {tuple(given)} for "
+                f"{name}; pass a solution of the same samples, or of one frame of them"
             )
-        params[name] = value.reshape(*frames, *value.shape[len(batch) :])
+        params[name] = value.expand(*batch, *event).reshape(*frames, *event)
     shape = {energy.shape_argument: params.pop(energy.shape_argument).mean(1, keepdim=True)}
     transl = params.pop("transl")
     if isinstance(init.camera, WeakPerspectiveCamera):
-        scale = init.camera.scale.detach().to(like).reshape(frames) / target.diagonal
-        shift = init.camera.translation.detach().to(like).reshape(*frames, 2) - target.middle
+        scale = init.camera.scale.detach().to(like).expand(batch).reshape(frames) / target.diagonal
+        shift = init.camera.translation.detach().to(like).expand(*batch, 2).reshape(*frames, 2) - target.middle
         params["log_scale"] = scale.clamp(min=1e-6).log()
         params["translation"] = shift / target.diagonal.unsqueeze(-1) + scale.unsqueeze(-1) * transl[..., :2]
         return {**params, **shape}
@@ -91,6 +95,21 @@ def resume_unknowns(
     params["global_orient"] = _turn(known.rotation, params["global_orient"])
     seen = (known.rotation @ (root + transl).unsqueeze(-1)).squeeze(-1) + known.translation
     return {**params, "transl": seen - root, **shape}
+
+
+def unknowns_between(energy: KeypointEnergy, found: dict[str, Tensor], keys: Tensor) -> dict[str, Tensor]:
+    """Return the unknowns (N, T, ...) of all frames from those (N, K, ...) of the key frames (N, K)."""
+    moving = {name: value for name, value in found.items() if name != energy.shape_argument}
+    boxes, every = energy.target.at(keys), energy.target
+    # A weak-perspective camera is one of pixels in between: the boxes of two frames may differ much.
+    if "log_scale" in moving:
+        moving["log_scale"] = moving["log_scale"] + boxes.diagonal.log()
+        moving["translation"] = moving["translation"] * boxes.diagonal.unsqueeze(-1) + boxes.middle
+    moving = between(moving, keys, every.valid.shape[1], ("global_orient", "body_pose"))
+    if "log_scale" in moving:
+        moving["log_scale"] = moving["log_scale"] - every.diagonal.log()
+        moving["translation"] = (moving["translation"] - every.middle) / every.diagonal.unsqueeze(-1)
+    return {**moving, energy.shape_argument: found[energy.shape_argument]}
 
 
 def report_solution(

@@ -52,7 +52,8 @@ def fit_keypoints(
         confidence: (*B, K) from 0, missing, to 1; larger counts as 1.
         keypoint_set: which points these are, see `KEYPOINT_SETS`.
         camera: a known camera, whose batch broadcasts to *B; default: a weak-perspective camera is found too.
-        init: a previous solution for the same samples to start from.
+        init: a previous solution to start from in place of a search, of the same samples or of one frame of them: its
+            batch broadcasts. See "Streams" in docs/solvers.md.
         sequence: the last batch dimension is time, *B = (*S, T): betas are shared by the frames, motion is smoothed.
         regressor: makes the keypoints from the body, in place of `KeypointRegressor(keypoint_set, model.data)`.
         limits: of the joints; default: `default_joint_limits`.
@@ -125,6 +126,6 @@ def fit_keypoints(
     if init is None:
         solved = search.from_scratch()
     else:
-        solved = search.stage(resume_unknowns(energy, init, known, frames), 1.0, search.steps, gentle=True)
+        solved = search.resumed(resume_unknowns(energy, init, known, batch))
     solution = report_solution(energy, solved, batch, camera, known)
     return solution.check() if throw else solution

@@ -13,7 +13,17 @@ from torch import Tensor
 from ..bodymodel import BodyModel, SurfacePoints
 from ..geometry import nearest_rotation
 from .body_sequence import shared_shape
-from .body_unknowns import pose_arguments, read_targets, repeated, reported, resumed, rotation_names, shape_arguments
+from .body_unknowns import (
+    at_rest,
+    pose_arguments,
+    read_targets,
+    repeated,
+    reported,
+    resumed,
+    rotation_names,
+    shape_arguments,
+    tells_all,
+)
 from .least_squares import least_squares
 from .normal_equations import NormalEquations
 from .solution import Solution
@@ -45,7 +55,8 @@ def fit_vertices(
         vertices: (*B, N, 3) metres: the model's V vertices, or the points of `surface`.
         surface: faces (N,) and barycentric (N, 3) of the points on the model; default: all vertices in order.
         weights: (*B, N), not negative, of the squared distances; zero where missing, whatever the point then holds.
-        init: a previous solution for the same samples to start from, in place of the closed form.
+        init: a previous solution to start from in place of the closed form, of the same samples or of one frame of
+            them: its batch broadcasts.
         sequence: the last batch dimension is time, *B = (*S, T): the shape is shared by the frames.
         sample: how many points a joint are used at most; None: all.
         steps: of Levenberg-Marquardt.
@@ -80,7 +91,7 @@ def fit_vertices(
         chosen = _spread_out(matched.hold, sample)
         used = matched.only(chosen)
         data = {"target": target[:, chosen], "trust": trust[:, chosen].sqrt()}
-        start = used.start(**data)
+        start = at_rest(model, used.names, len(target)) if tells_all(init, used.names) else used.start(**data)
         if init is not None:
             start = resumed(init, start, batch)
 

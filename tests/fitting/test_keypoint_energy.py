@@ -96,3 +96,31 @@ def test_no_more_energy_than_first_order_steps_leave():
     first = fit_keypoints(model, pixels, torch.ones(17), prior=Same(prior), **options)
     assert second.loss.mean() <= 1.01 * first.loss.mean()
     assert second.steps < 0.3 * first.steps
+
+
+def test_steps_are_more_cautious_where_nothing_but_the_image_holds_the_pose():
+    one, unknowns = made(open_body("low"), 1, False, mixture())
+    bends = prior_bends(one.prior, unknowns["body_pose"])
+    several = one._replace(starts=one.starts.expand(2, -1, -1))
+    bold, careful = (energy.equations(unknowns, torch.arange(2), 1.0, bends) for energy in (several, one))
+    torch.testing.assert_close(careful.slope, bold.slope)
+    more = (careful.matrix - bold.matrix).diagonal(dim1=-2, dim2=-1)
+    assert (more[:, 3:72] > 1).all() and more[:, :3].abs().max() == more[:, 72:].abs().max() == 0
+    pulled = one._replace(prior=None)
+    free = pulled._replace(weights=pulled.weights._replace(pose=1e-9))
+    left = pulled._replace(weights=pulled.weights._replace(pose=0.0))
+    bold, careful = (energy.equations(unknowns, torch.arange(2), 1.0, None) for energy in (free, left))
+    torch.testing.assert_close(careful.slope, bold.slope)
+    assert ((careful.matrix - bold.matrix).diagonal(dim1=-2, dim2=-1)[:, 3:72] > 1).all()
+
+
+def test_even_motion_counts_the_same_in_key_frames():
+    energy, _ = made(open_body("low"), 9, False, None)
+    frames = torch.arange(9, dtype=F64)
+    joints = frames.view(1, 9, 1, 1) * torch.randn(24, 3, dtype=F64)
+    keys = torch.tensor([[0, 4, 8]] * 2)
+    few = energy.at(keys)
+    assert torch.equal(few.target.keypoints[1], energy.target.keypoints[1, [0, 4, 8]])
+    every = energy._motion(joints).residuals(joints).square().sum() / 8
+    some = few._motion(joints[:, keys[0]]).residuals(joints[:, keys[0]]).square().sum() / 2
+    torch.testing.assert_close(some, every)
