@@ -25,8 +25,8 @@ class Problem(NamedTuple):
     """A registration of B people: evaluates the body and the energy for unknowns (n, ...).
 
     The unknowns: `matrix` (3, 3), `body_pose` (n, 3), `betas` or `segment_scale`, and the weak-perspective camera
-    `log_scale` () and `translation` (2,) in units of the person's size. Beside them `place` (n,), ascending: which row each is of
-    all people, or of several alternatives of all people one after the other.
+    `log_scale` () and `translation` (2,) in units of the person's size. Beside them `place` (n,): which row each is
+    of all people, or of several alternatives of all people one after the other.
 
     Attributes:
         model: the body.
