@@ -18,9 +18,9 @@ _POSE = {
     "left_knee": (0.3, 0.0, 0.0),
 }
 
-# How far people stray from that pose, in radians about x, y and z, rounded from motion capture, and by anatomy where that
-# shows no motion. Knees and elbows are hinges, a trunk bends more than it twists: with one number a joint a limb mirrored
-# in depth could hide in turns that nobody makes.
+# How far people stray from that pose, in radians about x, y and z, rounded from motion capture, and by anatomy where
+# that shows no motion. Knees and elbows are hinges, a trunk bends more than it twists: with one number a joint a limb
+# mirrored in depth could hide in turns that nobody makes.
 _SPREAD = {
     "left_hip": (0.4, 0.25, 0.2),
     "left_knee": (0.5, 0.1, 0.1),
