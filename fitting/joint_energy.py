@@ -48,7 +48,7 @@ class JointEnergy(NamedTuple):
         mean: the shape arguments of the mean body.
         limits: of the joints of `parts` after the root, (n, 3) each; infinite where there are none.
         relaxed: (n, 3) the pose that they fall back to.
-        stiffness: (n, 1) how much they do.
+        stiffness: (n, 3) how much they do.
         weights: of the terms.
     """
 
@@ -145,8 +145,7 @@ def joint_energy(
     moving = {model.skeleton.parents[joint] for joint in used}
     row, like = model.data.table_row, model.v_template
     parts, first = [], 0
-    lower, upper, relaxed = ([like.new_zeros(0, 3)] for _ in range(3))
-    stiffness = [like.new_zeros(0, 1)]
+    lower, upper, relaxed, stiffness = ([like.new_zeros(0, 3)] for _ in range(4))
     for part in row.parts:
         joints = set(range(first, first + part.count))
         first += part.count
@@ -156,7 +155,7 @@ def joint_energy(
             entries = (box.lower, box.upper, rest.body_pose, rest.stiffness)
         elif part.name != "global_orient" and joints & moving and part.name in model.arguments:
             free = like.new_full((part.count, 3), torch.inf)
-            entries = (-free, free, like.new_zeros(part.count, 3), like.new_ones(part.count, 1))
+            entries = (-free, free, like.new_zeros(part.count, 3), like.new_ones(part.count, 3))
         elif part.name == "global_orient":
             parts.append(part.name)
             continue

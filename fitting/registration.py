@@ -147,30 +147,28 @@ def _solve(
 ) -> Solution:
     """Take all stages, or with `fresh` false only the last."""
     taken, histories = 0, []
-    persons = torch.arange(len(problem.seen.valid), device=problem.model.device)
 
-    def whom(unknowns: dict[str, Tensor]) -> Tensor:
-        return persons.repeat(len(unknowns["matrix"]) // max(len(persons), 1))
+    def places(unknowns: dict[str, Tensor]) -> Tensor:
+        return torch.arange(len(unknowns["matrix"]), device=problem.model.device)
 
     def take(stage: Stage, start: dict[str, Tensor], budget: int) -> Solution:
         nonlocal taken
-        before, repeated = taken, whom(start)
+        before = taken
 
         def report(step: int, _: Tensor) -> None:
             if callback is not None:
                 callback(before + step, steps)
 
-        def residuals(params: dict[str, Tensor], person: Tensor = repeated) -> Tensor:
-            return problem.residuals(params, person, stage.stiffness, stage.outlier)
+        def residuals(params: dict[str, Tensor], place: Tensor) -> Tensor:
+            return problem.residuals(params, place, stage.stiffness, stage.outlier)
 
-        def equations(params: dict[str, Tensor], person: Tensor = repeated) -> NormalEquations:
-            return problem.equations(params, person, stage.stiffness, stage.outlier)
+        def equations(params: dict[str, Tensor], place: Tensor) -> NormalEquations:
+            return problem.equations(params, place, stage.stiffness, stage.outlier)
 
         solved = least_squares(
             residuals,
             start,
-            # A user's term may hold something of each of the people: then none is left out once it is done.
-            data=repeated if problem.closed else None,
+            data=places(start),
             rotations=("body_pose",),
             jacobian=equations,
             steps=budget,
@@ -178,7 +176,7 @@ def _solve(
             callback=report,
         )
         taken += solved.steps
-        histories.append(solved.history[:, : len(persons)])
+        histories.append(solved.history[:, : len(problem.seen.valid)])
         return solved
 
     if not fresh:
@@ -194,7 +192,7 @@ def _solve(
             problem.model.joints(**shape).unsqueeze(1),
             problem.model.skeleton,
             lambda start: take(FLIP, start, budgets[2]).params,
-            lambda tried: problem.total(tried, whom(tried), FLIP.stiffness, FLIP.outlier),
+            lambda tried: problem.total(tried, places(tried), FLIP.stiffness, FLIP.outlier),
         )
     refined = take(REFINE, unknowns, steps - sum(budgets) - (FLIP_ROUNDS - 1) * budgets[2])
     return refined._replace(steps=taken, history=torch.cat(histories))

@@ -25,8 +25,8 @@ class Problem(NamedTuple):
     """A registration of B people: evaluates the body and the energy for unknowns (n, ...).
 
     The unknowns: `matrix` (3, 3), `body_pose` (n, 3), `betas` or `segment_scale`, and the weak-perspective camera
-    `log_scale` () and `translation` (2,) in units of the person's size. Beside them `person` (n,): whom of the B each
-    of the n is to match.
+    `log_scale` () and `translation` (2,) in units of the person's size. Beside them `place` (n,): which row each is
+    of all people, or of several alternatives of all people one after the other.
 
     Attributes:
         model: the body.
@@ -51,14 +51,14 @@ class Problem(NamedTuple):
         """Name of the model's shape argument: betas or segment_scale."""
         return "segment_scale" if self.model.data.count("segment_scale") else "betas"
 
-    @property
-    def closed(self) -> bool:
-        """Whether all terms know their derivatives, so that samples may be taken in any order."""
-        return all(term.add is not None for term in self.terms.values())
+    def person(self, place: Tensor) -> Tensor:
+        """Return whom of the B each is to match."""
+        return place % max(len(self.seen.valid), 1)
 
-    def body(self, unknowns: Mapping[str, Tensor], person: Tensor, outlier: float) -> Registration:
+    def body(self, unknowns: Mapping[str, Tensor], place: Tensor, outlier: float) -> Registration:
         """Return what the terms see."""
-        seen, shape = self.seen.of(person), self.shape_argument
+        person, shape = self.person(place), self.shape_argument
+        seen = self.seen.of(person)
         rotation, local = gram_schmidt(unknowns["matrix"]), axis_angle_to_matrix(unknowns["body_pose"])
         arguments: dict[str, Any] = {
             shape: unknowns[shape],
@@ -97,46 +97,52 @@ class Problem(NamedTuple):
             relaxed=self.relaxed,
         )
 
-    def residuals(self, unknowns: Mapping[str, Tensor], person: Tensor, stiffness: float, outlier: float) -> Tensor:
+    def residuals(self, unknowns: Mapping[str, Tensor], place: Tensor, stiffness: float, outlier: float) -> Tensor:
         """Return what is squared (n, R); a stiffness from 1 to 0 goes from `stiff` to `weight`."""
-        body = self.body(unknowns, person, outlier)
+        body = self.body(unknowns, place, outlier)
         return torch.cat(
-            [
-                _factor(term, stiffness) ** 0.5 * _of_term(term, body, len(self.seen.valid))
-                for term in self.terms.values()
-            ],
+            [_factor(term, stiffness) ** 0.5 * self._of_term(term, body, place) for term in self.terms.values()],
             dim=-1,
         )
 
-    def total(self, unknowns: Mapping[str, Tensor], person: Tensor, stiffness: float, outlier: float) -> Tensor:
+    def total(self, unknowns: Mapping[str, Tensor], place: Tensor, stiffness: float, outlier: float) -> Tensor:
         """Return the energy (n,)."""
-        return self.residuals(unknowns, person, stiffness, outlier).square().sum(-1)
+        return self.residuals(unknowns, place, stiffness, outlier).square().sum(-1)
 
     def equations(
-        self, unknowns: dict[str, Tensor], person: Tensor, stiffness: float, outlier: float
+        self, unknowns: dict[str, Tensor], place: Tensor, stiffness: float, outlier: float
     ) -> NormalEquations:
         """Return the normal equations of `residuals`."""
-        body = self.body(unknowns, person, outlier)
-        slopes = Slopes(self.model, self.corners.of(person), self.keypoints, unknowns, body)
+        body = self.body(unknowns, place, outlier)
+        slopes = Slopes(self.model, self.corners.of(self.person(place)), self.keypoints, unknowns, body)
         equations = slopes.equations()
         for term in self.terms.values():
             factor = _factor(term, stiffness)
             if term.add is not None:
                 term.add(body, slopes, factor, equations)
                 continue
-            residuals, jacobian = slopes.of(lambda body, term=term: _of_term(term, body, len(self.seen.valid)))
+            residuals, jacobian = slopes.of(lambda body, term=term: self._of_term(term, body, place))
             equations.add(factor**0.5 * residuals, factor**0.5 * jacobian)
         return equations
 
+    def _of_term(self, term: Term, body: Registration, place: Tensor) -> Tensor:
+        """Return the residuals (n, R) of a term.
 
-def _of_term(term: Term, body: Registration, people: int) -> Tensor:
-    """Return the residuals (n, R) of a term. One of the user's sees all people at once, alternatives in front."""
-    count = len(body.matrix)
-    if term.add is not None or count == people:
-        return term.residuals(body)
-    batch = (count // max(people, 1), people)
-    fields = {n: value.unflatten(0, batch) for n, value in body._asdict().items() if isinstance(value, Tensor)}
-    return term.residuals(body._replace(**fields)).flatten(0, 1)
+        One of the user's may hold something of each of the people, so it sees all of them, alternatives in front: in
+        the places of those who are done stands one who is not, and what it says of them is left out.
+        """
+        if term.add is not None or not len(place):
+            return term.residuals(body)
+        people = len(self.seen.valid)
+        alternatives = int(place.max()) // people + 1
+        batch = (people,) if alternatives == 1 else (alternatives, people)
+
+        def everyone(value: Tensor) -> Tensor:
+            anyone = value[:1].detach().expand(alternatives * people, *value.shape[1:])
+            return anyone.index_copy(0, place, value).unflatten(0, batch)
+
+        fields = {name: everyone(value) for name, value in body._asdict().items() if isinstance(value, Tensor)}
+        return term.residuals(body._replace(**fields)).flatten(0, -2).index_select(0, place)
 
 
 def _factor(term: Term, stiffness: float) -> float:

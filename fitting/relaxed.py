@@ -12,30 +12,33 @@ from ..bodymodel.skeleton import Skeleton, swap_sides
 
 # Radians about x, y and z. Left side; the right side is its reflection.
 _POSE = {
-    "left_collar": (0.0, 0.0, -0.1),
     "left_shoulder": (0.0, -0.15, -1.0),
     "left_elbow": (0.0, -0.5, 0.0),
     "left_hip": (-0.15, 0.0, 0.05),
     "left_knee": (0.3, 0.0, 0.0),
 }
 
-# How strongly each joint is held to that pose, relative to each other: what bends little is held more.
-_STIFFNESS = {
-    "left_hip": 0.6,
-    "left_knee": 0.4,
-    "left_ankle": 2.0,
-    "left_foot": 4.0,
-    "spine1": 3.0,
-    "spine2": 3.0,
-    "spine3": 3.0,
-    "neck": 2.0,
-    "head": 2.0,
-    "left_collar": 4.0,
-    "left_shoulder": 0.4,
-    "left_elbow": 0.3,
-    "left_wrist": 2.0,
-    "left_hand": 4.0,
+# How far people stray from that pose, in radians about x, y and z, rounded from motion capture, and by anatomy where
+# that shows no motion. Knees and elbows are hinges, a trunk bends more than it twists: with one number a joint a limb
+# mirrored in depth could hide in turns that nobody makes.
+_SPREAD = {
+    "left_hip": (0.4, 0.25, 0.2),
+    "left_knee": (0.5, 0.1, 0.1),
+    "left_ankle": (0.3, 0.15, 0.2),
+    "left_foot": (0.15, 0.1, 0.1),
+    "spine1": (0.2, 0.1, 0.1),
+    "spine2": (0.2, 0.1, 0.1),
+    "spine3": (0.2, 0.1, 0.1),
+    "neck": (0.3, 0.15, 0.15),
+    "head": (0.15, 0.15, 0.15),
+    "left_collar": (0.1, 0.1, 0.15),
+    "left_shoulder": (0.4, 0.5, 0.6),
+    "left_elbow": (0.3, 0.8, 0.1),
+    "left_wrist": (0.2, 0.2, 0.2),
+    "left_hand": (0.1, 0.1, 0.1),
 }
+# The spread of an axis with stiffness 1.
+_UNIT = 1 / 3
 
 
 class RelaxedPose(NamedTuple):
@@ -43,11 +46,11 @@ class RelaxedPose(NamedTuple):
 
     Attributes:
         body_pose: (n, 3) axis-angle in radians.
-        stiffness: (n, 1) weights of the squared deviation.
+        stiffness: (n, 3) weights of the squared deviation, an axis each.
     """
 
     body_pose: Float[Tensor, "n 3"]
-    stiffness: Float[Tensor, "n 1"]
+    stiffness: Float[Tensor, "n 3"]
 
     def energy(self, body_pose: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch"]:
         """Return the weighted sum of squared deviations, in radians²."""
@@ -68,7 +71,7 @@ def relaxed_pose(skeleton: Skeleton, count: int, *, like: Tensor) -> RelaxedPose
         left = swap_sides(name) if "right" in name else name
         x, y, z = _POSE.get(left, (0.0, 0.0, 0.0))
         pose.append((x, y, z) if left == name else (x, -y, -z))
-        stiffness.append((_STIFFNESS[left],))
+        stiffness.append([(_UNIT / spread) ** 2 for spread in _SPREAD[left]])
     return RelaxedPose(
         torch.tensor(pose, dtype=like.dtype, device=like.device),
         torch.tensor(stiffness, dtype=like.dtype, device=like.device),

@@ -101,7 +101,26 @@ def test_a_term_of_the_users_sees_all_people_with_alternatives_in_front():
 
     own = made._replace(terms={"own": Term(1.0, 1.0, value)})
     fourfold = {name: value.repeat(4, *(1,) * (value.dim() - 1)) for name, value in unknowns.items()}
-    own.residuals(fourfold, torch.arange(2).repeat(4), 0.0, 0.1)
+    own.residuals(fourfold, torch.arange(8), 0.0, 0.1)
     own.residuals(unknowns, torch.arange(2), 0.0, 0.1)
     assert shapes == [((4, 2),) * 3, ((2,),) * 3]
-    assert not own.closed and made.closed
+
+
+def test_a_term_of_the_users_tells_the_same_of_each_when_others_are_done():
+    made, unknowns = problem(open_body("low"))
+    height = torch.tensor([0.3, -0.7], dtype=F64)
+
+    def above(body):
+        return body.joints[..., 15:17, 1].log1p() - height.unsqueeze(-1)  # of each person something else
+
+    own = made._replace(terms={**default_terms(), "own": Term(2.0, 2.0, above)})
+    fourfold = {name: value.repeat(4, *(1,) * (value.dim() - 1)) for name, value in unknowns.items()}
+    fourfold["body_pose"] = fourfold["body_pose"] + 0.1 * torch.arange(8, dtype=F64).view(8, 1, 1)
+    together = own.residuals(fourfold, torch.arange(8), 0.0, 0.1)
+    equations = own.equations(fourfold, torch.arange(8), 0.0, 0.1)
+    for place in (torch.tensor([1, 2, 7]), torch.tensor([0]), torch.tensor([3, 5])):
+        few = {name: value[place] for name, value in fourfold.items()}
+        torch.testing.assert_close(own.residuals(few, place, 0.0, 0.1), together[place])
+        some = own.equations(few, place, 0.0, 0.1)
+        torch.testing.assert_close(some.matrix, equations.matrix[place])
+        torch.testing.assert_close(some.slope, equations.slope[place])
