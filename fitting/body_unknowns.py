@@ -36,6 +36,25 @@ def pose_arguments(model: BodyModel, local: Tensor) -> dict[str, Tensor]:
     return pose
 
 
+def expect_model(model: BodyModel, *, whole: bool = False) -> None:
+    """Refuse what no fit can move.
+
+    Args:
+        model: of a fit.
+        whole: whether it needs a `body_pose`.
+
+    Raises:
+        TypeError: it is no `BodyModel`.
+        ValueError: it computes in half precision, or lacks what is needed.
+    """
+    if not isinstance(model, BodyModel):
+        raise TypeError(f"model: expected a BodyModel, got {type(model).__name__}; use BodyModel(data)")
+    if model.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"model: expected torch.float32 or torch.float64, got {model.dtype}; use model.float()")
+    if whole and "body_pose" not in model.data.table_row.part_names:
+        raise ValueError(f"model: expected a model with body_pose, got {model.data.family}; use a full body")
+
+
 def read_targets(
     name: str, points: Tensor, weights: Tensor | None, count: int, like: Tensor, *, sequence: bool, advice: str
 ) -> tuple[torch.Size, Tensor, Tensor]:

@@ -15,6 +15,7 @@ from ..geometry import axis_angle_to_matrix
 from .body_sequence import shared_shape, smoothed
 from .body_unknowns import (
     at_rest,
+    expect_model,
     pose_arguments,
     read_targets,
     repeated,
@@ -93,6 +94,7 @@ def fit_joints(
         >>> bool(solution.residuals.max() < 0.01)
         True
     """
+    expect_model(model)
     if joint_ids is not None and (keypoint_set is not None or regressor is not None):
         raise ValueError("joint_ids: expected no keypoint set beside it, got both; say once what the points are")
     if regressor is None and keypoint_set is not None:

@@ -11,6 +11,7 @@ from ..bodymodel import BodyModel, KeypointRegressor
 from ..bodymodel.limits import LimitBox, default_joint_limits
 from ..cameras import PerspectiveCamera
 from ..geometry.checks import expect_shape
+from .body_unknowns import expect_model
 from .keypoint_energy import KeypointEnergy, KeypointWeights
 from .keypoint_search import Search
 from .keypoint_target import camera_of_frames, keypoint_target, without_place
@@ -92,8 +93,7 @@ def fit_keypoints(
         >>> model(**solution.params).joints.shape
         torch.Size([24, 3])
     """
-    if "body_pose" not in model.data.table_row.part_names:
-        raise ValueError(f"model: expected a model with body_pose, got {model.data.family}; use a full body")
+    expect_model(model, whole=True)
     regressor = regressor or KeypointRegressor(keypoint_set, model.data, dtype=model.dtype, device=model.device)
     count = len(regressor.names)
     batch = expect_shape("keypoints", keypoints, count, 2, advice=f"{regressor.name} has {count} keypoints")

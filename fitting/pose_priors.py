@@ -81,7 +81,8 @@ def starting_poses(
 def _try_out(prior: PosePrior, poses: Tensor) -> None:
     """Raise unless the prior gives one number a pose, in the type of the poses."""
     if not isinstance(prior, PosePrior):
-        raise TypeError(f"prior: expected energy(body_pose), got {type(prior).__name__}; see PosePrior")
+        advice = f"use load_prior({prior!r})" if isinstance(prior, str) else "see PosePrior"
+        raise TypeError(f"prior: expected an object with energy(body_pose), got {type(prior).__name__}; {advice}")
     if isinstance(prior, torch.nn.Module):
         for held in (*prior.parameters(), *prior.buffers()):
             if held.is_floating_point() and (held.dtype, held.device) != (poses.dtype, poses.device):

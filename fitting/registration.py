@@ -12,6 +12,7 @@ from torch import Tensor
 from ..bodymodel import BodyModel, KeypointRegressor, SurfacePoints
 from ..bodymodel.limits import LimitBox, default_joint_limits
 from ..geometry import gram_schmidt
+from .body_unknowns import expect_model
 from .correspondences import Correspondences
 from .depth_flips import try_depth_flips
 from .least_squares import least_squares
@@ -107,8 +108,7 @@ def register_surface(
         >>> register_surface(model, seen, steps=60).params["body_pose"].shape
         torch.Size([23, 3])
     """
-    if "body_pose" not in model.data.table_row.part_names:
-        raise ValueError(f"model: expected a model with body_pose, got {model.data.family}; use a full body")
+    expect_model(model, whole=True)
     if keypoints is not None and regressor is None:
         if keypoint_set is None:
             raise ValueError("keypoint_set: expected a name with keypoints, got None; say which points they are")

@@ -15,6 +15,7 @@ from ..geometry import nearest_rotation
 from .body_sequence import shared_shape
 from .body_unknowns import (
     at_rest,
+    expect_model,
     pose_arguments,
     read_targets,
     repeated,
@@ -80,6 +81,7 @@ def fit_vertices(
         >>> bool(fit_vertices(model, target).residuals.max() < 1e-4)
         True
     """
+    expect_model(model)
     count = model.data.num_vertices if surface is None else surface.faces.shape[-1]
     advice = "give surface= to fit points that are not the vertices"
     batch, target, trust = read_targets(

@@ -155,6 +155,8 @@ def test_wrong_priors_and_starts_are_refused_by_name():
     _, pixels = scene()
     with refuses("prior", TypeError):
         fitted(pixels, prior=torch.nn.Linear(69, 1))
+    with refuses("prior", TypeError):
+        fitted(pixels, prior="gmm")
     with refuses("prior"):
         fitted(pixels, prior=Reduces(), starts=walks(2))
     with refuses("prior"):
