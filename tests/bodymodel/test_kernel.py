@@ -16,7 +16,6 @@ from oracles import body
 from physique.bodymodel import (
     BodyModel,
     KeypointRegressor,
-    RestBody,
     backend,
     packed,
     segment_scale_model,
@@ -365,30 +364,6 @@ def test_a_body_that_is_not_a_number_leaves_the_others_alone(bodies):
     )
     assert after.vertices[1].isnan().any() and not after.vertices[2].isfinite().all()
     assert all(slope[good].isfinite().all() for slope in slopes)
-
-
-def test_the_rest_body_is_that_of_the_call_whenever_it_is_looked_at():
-    model = BodyModel(synthetic_model("smpl", num_vertices=70))
-    betas = torch.randn(2, 10)
-    expected = model.rest(betas=betas.clone())
-    out = model(betas=betas)
-    betas.zero_()
-    assert isinstance(out.rest, RestBody) and len(out.rest) == 2
-    vertices, joints = out.rest
-    assert torch.equal(vertices, expected.vertices) and torch.equal(joints, expected.joints)
-    assert out.rest.vertices is vertices and out.rest[1] is joints
-    assert torch.equal(out.rest._replace(joints=joints + 1).joints, joints + 1)
-    assert "vertices=tensor" in repr(out)
-    loaded = pickle.loads(pickle.dumps(out.rest))
-    assert type(loaded) is RestBody and torch.equal(loaded.vertices, vertices)
-    doubled = torch.utils._pytree.tree_map(lambda value: 2 * value, out)
-    assert torch.equal(doubled.rest.vertices, 2 * vertices)
-    with torch.no_grad():
-        still = model(betas=betas)
-    free = model(betas=betas.requires_grad_())
-    assert not still.rest.vertices.requires_grad
-    with torch.no_grad():
-        assert free.rest.vertices.requires_grad
 
 
 def test_a_model_that_moves_or_is_copied_packs_again():

@@ -1,5 +1,7 @@
 """The body model equals the equations, and smplx, in every family; its stages and paths agree with each other."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from oracles.smplx_models import smplx_arguments, smplx_model
 from physique.bodymodel import (
     BodyModel,
     KeypointRegressor,
+    RestBody,
     SurfacePoints,
     load_body_model,
     open_body,
@@ -259,3 +262,32 @@ def test_a_segment_scale_body_is_the_oracles(per_axis):
     if per_axis:
         arguments["segment_scale"] = arguments["segment_scale"].unflatten(-1, (24, 3))
     assert_equals_oracle(model, arguments)
+
+
+def test_the_rest_body_is_that_of_the_call_whenever_it_is_looked_at():
+    model = BodyModel(synthetic_model("smpl", num_vertices=70))
+    betas = torch.randn(2, 10)
+    expected = model.rest(betas=betas.clone())
+    out = model(betas=betas)
+    betas.zero_()
+    assert isinstance(out.rest, RestBody) and len(out.rest) == 2
+    vertices, joints = out.rest
+    assert torch.equal(vertices, expected.vertices) and torch.equal(joints, expected.joints)
+    assert out.rest.vertices is vertices and out.rest[1] is joints
+    assert torch.equal(out.rest._replace(joints=joints + 1).joints, joints + 1)
+    assert "vertices=tensor" in repr(out)
+    loaded = pickle.loads(pickle.dumps(out.rest))
+    assert type(loaded) is RestBody and torch.equal(loaded.vertices, vertices)
+    doubled = torch.utils._pytree.tree_map(lambda value: 2 * value, out)
+    assert torch.equal(doubled.rest.vertices, 2 * vertices)
+    with torch.no_grad():
+        still = model(betas=betas)
+    free = model(betas=betas.requires_grad_())
+    assert not still.rest.vertices.requires_grad
+    with torch.no_grad():
+        assert free.rest.vertices.requires_grad
+    free.rest.vertices.sum().backward()
+    assert betas.grad.abs().sum() > 0
+    moved = model(betas=betas)
+    model.double()
+    assert moved.rest.vertices.dtype == torch.float32
