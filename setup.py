@@ -48,8 +48,8 @@ setup(
     ext_modules=[
         Extension(
             "physique.bodymodel._kernel",
-            [str(HERE / name) for name in ("module.c", "plain.c", "avx2.c", "avx512.c")],
-            depends=[str(HERE / name) for name in ("kernel.h", "chain.h", "tiles.h")],
+            [str(HERE / name) for name in ("module.c", "plain.c", "avx2.c", "avx512.c", "avx512_half.c")],
+            depends=[str(path) for path in sorted(HERE.glob("*.h"))],
             extra_compile_args=FLAGS,
             libraries=["m"],
             optional=True,

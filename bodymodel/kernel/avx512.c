@@ -8,6 +8,7 @@
 #define W 16
 #define NARROW 8
 #define HELD 24
+#define SHORTER &physique_avx512_half
 #define KERNEL physique_avx512
 #define NAME "avx512"
 #include "tiles.h"

@@ -8,6 +8,9 @@
 /* Points are packed TILE at a time; a row of a tile is all their x, then y, then z. */
 enum { TILE = 16, ROW = 3 * TILE, WORDS = 2 * TILE, MOST_SLOTS = 24 };
 
+/* Rows whose gradients are made together: so many beyond the last may be read. */
+enum { PANEL = 16 };
+
 /* The joints of a model, and how its arguments reach them. Joints are in an order in which parents come first. */
 typedef struct {
     int joints;
@@ -62,13 +65,14 @@ typedef struct {
     float *gradients[MOST_SLOTS]; /* (B, count) by each argument */
 } Call;
 
-/* Both return 0, or -1 when there is no memory. */
-typedef struct {
+/* Both passes return 0, or -1 when there is no memory. `shorter` is a kernel with vectors half as long, or NULL. */
+typedef struct Kernel {
     const char *name;
+    const struct Kernel *shorter;
     int (*forward)(const Call *);
     int (*backward)(const Call *);
 } Kernel;
 
-extern const Kernel physique_plain, physique_avx2, physique_avx512;
+extern const Kernel physique_plain, physique_avx2, physique_avx512, physique_avx512_half;
 
 #endif

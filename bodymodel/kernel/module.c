@@ -163,7 +163,7 @@ static int pack_points(Points *p, const float *mean, const float *shape, const f
         p->scales = lines(sizeof(float) * tiles * features, &failed);
         p->digits = lines(sizeof(int32_t) * tiles * features * WORDS, &failed);
     } else
-        p->rows = lines(sizeof(float) * tiles * (shapes + features) * ROW, &failed);
+        p->rows = lines(sizeof(float) * (tiles * (shapes + features) + PANEL) * ROW, &failed);
     if (failed) return -1;
     for (ptrdiff_t tile = 0; tile < p->tiles; tile++) {
         pack_row(p->mean + tile * ROW, mean, p->count, tile);
@@ -320,9 +320,23 @@ static int read_call(PyObject *const *args, Call *call)
     return 0;
 }
 
-/* Run without the interpreter's lock where it takes long enough to matter. */
-static int run(int (*pass)(const Call *), const Call *call)
+/* Rows of directions, counted for each body, from which on a call takes the longest vectors. */
+static ptrdiff_t long_from = 1 << 16;
+
+/* The longest vectors slow the processor down for a while after, which a short call between other work does not win back.
+ * One or two bodies hardly use them. */
+static const Kernel *kernel_for(const Call *call)
 {
+    const Points *p = call->points;
+    ptrdiff_t rows = p ? p->tiles * (p->shapes + p->features) * call->bodies : 0;
+    return kernel->shorter && call->bodies > 2 && rows < long_from ? kernel->shorter : kernel;
+}
+
+/* Run without the interpreter's lock where it takes long enough to matter. */
+static int run(const Call *call, int backward)
+{
+    const Kernel *chosen = kernel_for(call);
+    int (*pass)(const Call *) = backward ? chosen->backward : chosen->forward;
     int failed;
     if (!call->points && call->bodies < 64)
         failed = pass(call);
@@ -346,7 +360,7 @@ static PyObject *call_forward(PyObject *self, PyObject *const *args, Py_ssize_t 
     call.posed = address(args[5]);
     call.joints = address(args[6]);
     call.rotations = address(args[7]);
-    if (PyErr_Occurred() || run(kernel->forward, &call)) return NULL;
+    if (PyErr_Occurred() || run(&call, 0)) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -364,7 +378,7 @@ static PyObject *call_backward(PyObject *self, PyObject *const *args, Py_ssize_t
     call.rotations_grad = address(args[7]);
     if (PyErr_Occurred() || read_numbers(args[8], MOST_SLOTS, gradients, &found)) return NULL;
     for (int n = 0; n < found; n++) call.gradients[n] = (float *)gradients[n];
-    if (run(kernel->backward, &call)) return NULL;
+    if (run(&call, 1)) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -385,7 +399,7 @@ static PyObject *call_mixed(PyObject *self, PyObject *const *args, Py_ssize_t co
     if (!memory) return PyErr_NoMemory();
     call.posed = memory;
     call.joints = memory + call.bodies * 3 * points;
-    int failed = run(kernel->forward, &call);
+    int failed = run(&call, 0);
     for (ptrdiff_t b = 0; !failed && b < call.bodies; b++)
         for (ptrdiff_t k = 0; k < m->keypoints; k++, out += 3) {
             float sum[3] = {0, 0, 0};
@@ -544,7 +558,7 @@ static PyObject *call_joints(PyObject *self, PyObject *const *args, Py_ssize_t c
     if (number) call.joints = address(number);
     Py_XDECREF(number);
     call.threads = 1;
-    if (PyErr_Occurred() || run(kernel->forward, &call)) Py_CLEAR(joints);
+    if (PyErr_Occurred() || run(&call, 0)) Py_CLEAR(joints);
     return joints;
 }
 
@@ -575,6 +589,15 @@ static PyObject *use(PyObject *self, PyObject *name)
     return PyErr_Format(PyExc_ValueError, "name: expected an instruction set of this processor, got %s", text);
 }
 
+static PyObject *set_long_from(PyObject *self, PyObject *rows)
+{
+    (void)self;
+    Py_ssize_t given = PyLong_AsSsize_t(rows), before = long_from;
+    if (PyErr_Occurred()) return NULL;
+    long_from = given;
+    return PyLong_FromSsize_t(before);
+}
+
 static PyMethodDef methods[] = {
     {"make_tree", make_tree, METH_VARARGS, "Pack a tree of joints."},
     {"make_points", make_points, METH_VARARGS, "Pack points."},
@@ -587,6 +610,7 @@ static PyMethodDef methods[] = {
     {"read", (PyCFunction)(void (*)(void))call_read, METH_FASTCALL, "Read arguments that are as they mostly are."},
     {"joints", (PyCFunction)(void (*)(void))call_joints, METH_FASTCALL, "Read arguments and return joints."},
     {"supported", supported, METH_NOARGS, "Return the instruction sets that this processor has, the best first."},
+    {"long_from", set_long_from, METH_O, "Say from how many rows on a call takes the longest vectors; return what it was."},
     {"use", use, METH_O, "Choose the instruction set."},
     {NULL, NULL, 0, NULL},
 };

@@ -1,0 +1,221 @@
+/* The bodies left over: the lanes of a vector are points. */
+#include "plan.h"
+
+/* Blend one body straight from the digits, which is then bound by the memory that they are read from. The rows are kept
+ * in `made` unless it is NULL. */
+INLINE void blend_digits(const Plan *plan, ptrdiff_t tile, const float *drive, int s, vf v[3], float *made)
+{
+    const Points *points = plan->points;
+    const float *rows = points->shape_rows + tile * points->shapes * ROW, *scales = points->scales + tile * points->features;
+    vf sum[3] = {{0}};
+    for (ptrdiff_t k = plan->first_row; k < points->shapes; k++) {
+        UNROLL(3)
+        for (int c = 0; c < 3; c++) {
+            vf row = load(rows + k * ROW + TILE * c + s);
+            sum[c] += drive[k] * row;
+            if (made) store(made + k * ROW + TILE * c + s, row);
+        }
+    }
+    for (ptrdiff_t f = 0; f < points->features; f++) {
+        vf row[3];
+        unpack_row(digits_of(points, tile, f), s, row);
+        float coefficient = drive[points->shapes + f] * scales[f];
+        UNROLL(3)
+        for (int c = 0; c < 3; c++) {
+            sum[c] += coefficient * row[c];
+            if (made) store(made + (points->shapes + f) * ROW + TILE * c + s, scales[f] * row[c]);
+        }
+    }
+    UNROLL(3)
+    for (int c = 0; c < 3; c++) v[c] = sum[c] + load(points->mean + tile * ROW + TILE * c + s);
+}
+
+/* Blend `count` bodies: W points from s on. One body alone has two sums for each coordinate, or it would wait for them. */
+INLINE void narrow_blend(const Plan *plan, const float *rows, const float *mean, const float *drive, int s, vf v[][3],
+                         const int count)
+{
+    vf sum[NARROW][3] = {{{0}}}, odd[3] = {{0}};
+    ptrdiff_t k = plan->first_row;
+    if (count == 1) {
+        for (; k + 2 <= plan->rows; k += 2) {
+            UNROLL(3)
+            for (int c = 0; c < 3; c++) {
+                sum[0][c] += drive[k] * load(rows + k * ROW + TILE * c + s);
+                odd[c] += drive[k + 1] * load(rows + (k + 1) * ROW + TILE * c + s);
+            }
+        }
+    }
+    for (; k < plan->rows; k++) {
+        vf row[3];
+        UNROLL(3)
+        for (int c = 0; c < 3; c++) row[c] = load(rows + k * ROW + TILE * c + s);
+        UNROLL(8)
+        for (int b = 0; b < count; b++) {
+            float coefficient = drive[b * plan->width + k];
+            UNROLL(3)
+            for (int c = 0; c < 3; c++) sum[b][c] += coefficient * row[c];
+        }
+    }
+    UNROLL(8)
+    for (int b = 0; b < count; b++) {
+        UNROLL(3)
+        for (int c = 0; c < 3; c++) v[b][c] = sum[b][c] + (count == 1 ? odd[c] : (vf){0}) + load(mean + TILE * c + s);
+    }
+}
+
+/* Blend the transforms of W points from s on: each number of a transform across the vector, in the first 12 of `turn`.
+ * A point's transform is a row of its own until they are transposed, so that it takes only the joints that it hangs on. */
+INLINE void narrow_turns(const Points *points, ptrdiff_t tile, int s, const float *transforms, vf turn[TILE])
+{
+    for (int i = 0; i < W; i++) {
+        vf row[TILE / W] = {{0}};
+        for (int n = points->first[tile * TILE + s + i]; n < points->first[tile * TILE + s + i + 1]; n++) {
+            UNROLL(4)
+            for (int q = 0; q < TILE / W; q++)
+                row[q] += points->weight[n] * load(transforms + 12 * (ptrdiff_t)points->joint[n] + q * W);
+        }
+        UNROLL(4)
+        for (int q = 0; q < TILE / W; q++) turn[q * W + i] = row[q];
+    }
+    UNROLL(4)
+    for (int q = 0; q < TILE / W; q++) transpose(turn + q * W);
+}
+
+INLINE void narrow_forward_of(const Plan *plan, float *rows, ptrdiff_t tile, ptrdiff_t body, const int count)
+{
+    const Points *points = plan->points;
+    ptrdiff_t left = points->count - tile * TILE;
+    for (int s = 0; s < TILE && s < left; s += W) {
+        vf v[NARROW][3];
+        const float *drive = plan->drives + body * plan->width;
+        if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0], NULL);
+        else narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
+        for (int b = 0; b < count; b++, drive += plan->width) {
+            const float *shift = drive + plan->rows;
+            vf turn[TILE];
+            narrow_turns(points, tile, s, shift + 3, turn);
+            for (int r = 0; r < 3; r++) {
+                vf out = turn[4 * r] * v[b][0] + turn[4 * r + 1] * v[b][1] + turn[4 * r + 2] * v[b][2] + turn[4 * r + 3]
+                    + shift[r];
+                float *to = plan->call->posed + ((body + b) * 3 + r) * points->count + tile * TILE + s;
+                if (left - s >= W) store(to, out);
+                else memcpy(to, &out, sizeof(float) * (size_t)(left - s));
+            }
+        }
+    }
+}
+
+/* As `wide_backward`, up to the gradients by the blended points, which go to `pulls`, (narrow, ROW). Those by transforms go
+ * to `turns`, (narrow, J + 1, TILE), of which the last is the sum over all points. */
+INLINE void narrow_backward_of(const Plan *plan, float *rows, ptrdiff_t tile, ptrdiff_t body, float *pulls, float *turns,
+                               const int count)
+{
+    const Points *points = plan->points;
+    ptrdiff_t left = points->count - tile * TILE, joints = points->joints;
+    pulls += (body - plan->wide) * ROW;
+    if (left < TILE) memset(pulls, 0, sizeof(float) * (size_t)count * ROW);
+    turns += (body - plan->wide) * (joints + 1) * TILE;
+    for (int s = 0; s < TILE && s < left; s += W) {
+        vf v[NARROW][3];
+        const float *drive = plan->drives + body * plan->width;
+        if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0], rows);
+        else narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
+        for (int b = 0; b < count; b++, drive += plan->width) {
+            vf g[3], turn[TILE], by[TILE] = {{0}};
+            narrow_turns(points, tile, s, drive + plan->rows + 3, turn);
+            UNROLL(3)
+            for (int r = 0; r < 3; r++) {
+                g[r] = pull_of(plan, tile, body + b, r, s);
+                UNROLL(3)
+                for (int c = 0; c < 3; c++) by[4 * r + c] = g[r] * v[b][c];
+                by[4 * r + 3] = g[r];
+            }
+            UNROLL(3)
+            for (int c = 0; c < 3; c++)
+                store(pulls + b * ROW + TILE * c + s, turn[c] * g[0] + turn[4 + c] * g[1] + turn[8 + c] * g[2]);
+            float *sums = turns + b * (joints + 1) * TILE;
+            UNROLL(4)
+            for (int q = 0; q < TILE / W; q++) {
+                transpose(by + q * W);
+                vf all = load(sums + joints * TILE + q * W);
+                for (int i = 0; i < W; i++) {
+                    all += by[q * W + i];
+                    for (int n = points->first[tile * TILE + s + i]; n < points->first[tile * TILE + s + i + 1]; n++) {
+                        float *sum = sums + points->joint[n] * TILE + q * W;
+                        store(sum, load(sum) + points->weight[n] * by[q * W + i]);
+                    }
+                }
+                store(sums + joints * TILE + q * W, all);
+            }
+        }
+    }
+}
+
+/* Add to the gradients by rows, of `count` bodies, the products of the rows of some tiles with what `narrow_backward_of` left
+ * of each. Lanes are added up only then: it takes about as long as the products of one tile. */
+INLINE void narrow_products_of(const Plan *plan, const float *rows, ptrdiff_t tiles, const float *pulls, ptrdiff_t body,
+                               float *to, const int count)
+{
+    const int some = SUMS / count;
+    pulls += (body - plan->wide) * ROW;
+    to += body * plan->width;
+    for (ptrdiff_t k = plan->first_row; k < plan->rows; k += PANEL) {
+        ptrdiff_t left = plan->rows - k;
+        vf part[NARROW][PANEL];
+        for (int q = 0; q < PANEL; q += some) { /* what it reads beyond the last row is not used */
+            vf sum[SUMS] = {{0}};
+            const float *row = rows + (k + q) * ROW, *pull = pulls;
+            for (ptrdiff_t tile = 0; tile < tiles; tile++, row += plan->rows * ROW, pull += plan->narrow * ROW)
+                for (int i = 0; i < ROW; i += W) {
+                    vf p[NARROW];
+                    UNROLL(8)
+                    for (int b = 0; b < count; b++) p[b] = load(pull + b * ROW + i);
+                    UNROLL(16)
+                    for (int r = 0; r < some; r++) {
+                        vf one = load(row + r * ROW + i);
+                        IN_REGISTER(one);
+                        UNROLL(8)
+                        for (int b = 0; b < count; b++) sum[b * some + r] += p[b] * one;
+                    }
+                }
+            UNROLL(16)
+            for (int n = 0; n < SUMS; n++) part[n / some][q + n % some] = sum[n];
+        }
+        for (int b = 0; b < count; b++)
+            for (int q = 0; q < PANEL && q < left; q += W) {
+                float *at = to + b * plan->width + k + q;
+                vf all = sums_across(part[b] + q);
+                if (left - q >= W) store(at, load(at) + all);
+                else
+                    for (int i = 0; i < left - q; i++) at[i] += all[i];
+            }
+    }
+}
+
+/* Call a narrow pass for the bodies left over, as many together as registers hold. */
+#define NARROW_PASSES(pass)                                                                                            \
+    for (ptrdiff_t body = plan->wide; body < plan->wide + plan->narrow;) {                                             \
+        ptrdiff_t left = plan->wide + plan->narrow - body;                                                             \
+        if (left >= 8 && NARROW == 8) { pass(NARROW); body += NARROW; }                  \
+        else if (left >= 4) { pass(4); body += 4; }                                      \
+        else if (left >= 2) { pass(2); body += 2; }                                      \
+        else { pass(1); body += 1; }                                                     \
+    }
+#define FORWARD_PASS(count) narrow_forward_of(plan, rows, tile, body, count)
+#define BACKWARD_PASS(count) narrow_backward_of(plan, rows, tile, body, pulls, turns, count)
+#define PRODUCTS_PASS(count) narrow_products_of(plan, rows, tiles, pulls, body, gradients, count)
+
+static void narrow_forward(const Plan *plan, float *rows, ptrdiff_t tile)
+{
+    NARROW_PASSES(FORWARD_PASS)
+}
+
+static void narrow_backward(const Plan *plan, float *rows, ptrdiff_t tile, float *pulls, float *turns)
+{
+    NARROW_PASSES(BACKWARD_PASS)
+}
+
+static void narrow_products(const Plan *plan, const float *rows, ptrdiff_t tiles, const float *pulls, float *gradients)
+{
+    NARROW_PASSES(PRODUCTS_PASS)
+}

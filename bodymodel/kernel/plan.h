@@ -1,0 +1,91 @@
+/* How a call is cut up, and what both ways through the tiles read: rows of directions and incoming gradients. */
+#ifndef PHYSIQUE_PLAN_H
+#define PHYSIQUE_PLAN_H
+
+#include "kernel.h"
+#include "vectors.h"
+
+/* How one call is cut up. A "drive" is what the points of a body need of it, see `chain_forward`. */
+typedef struct {
+    const Call *call;
+    const Points *points;
+    ptrdiff_t rows, width; /* S + P; numbers in a drive */
+    ptrdiff_t first_row;   /* S where no shape is given, else 0 */
+    ptrdiff_t wide, narrow; /* bodies that pass each way */
+    ptrdiff_t deep;        /* tiles of a block */
+    int straight;          /* whether the digits of rows are blended without making the rows first */
+    float *drives;         /* (wide / W, width, W), then (narrow, width) */
+} Plan;
+
+/* Bodies of a chunk: what a wide pass reads and writes of so many stays in the second-level cache. */
+enum { CHUNK = 128 };
+
+/* Tiles of a block in the backward pass of narrow bodies; their rows stay in the second-level cache. */
+enum { DEEP = 8 };
+
+/* Sums of products that a narrow backward pass has in registers, beside what they are made of. */
+enum { SUMS = HELD * 2 / 3 };
+
+/* Rows of digits that are asked for before they are needed. */
+enum { AHEAD = 64 };
+
+/* Rows of 21-bit fixed point, two words for each point: x and the upper 11 bits of z, then the lower 10 bits of z and y (which
+ * has 22). What stands below a number's own bits is left there, less work than taking it away: numbers were rounded with it
+ * in mind. Returned are W points from s on, in units of the row's scale. */
+INLINE void unpack_row(const int32_t *from, int s, vf out[3])
+{
+    vi x = *(const vi *)(from + s);
+    vu last = *(const vu *)(from + TILE + s);
+    out[0] = __builtin_convertvector(x, vf);
+    out[1] = __builtin_convertvector((vi)(last << 10), vf);
+    out[2] = __builtin_convertvector((vi)((vu)x << 21 | last >> 11), vf);
+}
+
+INLINE const int32_t *digits_of(const Points *points, ptrdiff_t tile, ptrdiff_t feature)
+{
+    const int32_t *from = points->digits + (tile * points->features + feature) * WORDS;
+    __builtin_prefetch(from + AHEAD * WORDS);
+    __builtin_prefetch(from + AHEAD * WORDS + TILE);
+    return from;
+}
+
+INLINE float *rows_of(const Points *points, ptrdiff_t tile)
+{
+    return points->rows + tile * (points->shapes + points->features) * ROW;
+}
+
+/* Make the rows of a tile from their digits. */
+static void make_rows(const Points *points, ptrdiff_t tile, ptrdiff_t first_row, float *made)
+{
+    ptrdiff_t shapes = points->shapes, features = points->features;
+    if (first_row == 0) memcpy(made, points->shape_rows + tile * shapes * ROW, sizeof(float) * (size_t)shapes * ROW);
+    for (ptrdiff_t f = 0; f < features; f++) {
+        const int32_t *from = digits_of(points, tile, f);
+        float scale = points->scales[tile * features + f];
+        UNROLL(4)
+        for (int s = 0; s < TILE; s += W) {
+            vf row[3];
+            unpack_row(from, s, row);
+            UNROLL(3)
+            for (int c = 0; c < 3; c++) store(made + (shapes + f) * ROW + TILE * c + s, scale * row[c]);
+        }
+    }
+}
+
+/* Read the incoming gradient of a tile's points: W of them from point s on, of one body and coordinate; zero beyond the
+ * last point. */
+INLINE vf pull_of(const Plan *plan, ptrdiff_t tile, ptrdiff_t body, int c, int s)
+{
+    const Call *call = plan->call;
+    const float *from = call->posed_grad + body * call->posed_stride[0] + c * call->posed_stride[1];
+    ptrdiff_t first = tile * TILE + s, left = plan->points->count - first, step = call->posed_stride[2];
+    if (left >= W && step == 1) return load(from + first);
+    float pull[W] = {0};
+    if (left >= W)
+        for (int i = 0; i < W; i++) pull[i] = from[(first + i) * step];
+    else
+        for (int i = 0; i < left; i++) pull[i] = from[(first + i) * step];
+    return load(pull);
+}
+
+#endif

@@ -1,0 +1,118 @@
+/* W bodies at a time: the lanes of a vector are bodies. */
+#include "plan.h"
+
+INLINE void wide_blend(const Plan *plan, const float *rows, const float *mean, const float *drive, vf v[ROW])
+{
+    for (int begin = 0; begin < ROW; begin += HELD) {
+        vf sum[HELD] = {{0}};
+        for (ptrdiff_t k = plan->first_row; k < plan->rows; k++) {
+            vf coefficient = load(drive + k * W);
+            const float *row = rows + k * ROW + begin;
+            UNROLL(24)
+            for (int i = 0; i < HELD; i++) sum[i] += coefficient * row[i];
+        }
+        /* The metre-sized mean comes last: its rounding is then made once. */
+        UNROLL(24)
+        for (int i = 0; i < HELD; i++) v[begin + i] = sum[i] + mean[begin + i];
+    }
+}
+
+static void wide_forward(const Plan *plan, const float *rows, ptrdiff_t tile, ptrdiff_t body)
+{
+    const Points *points = plan->points;
+    const float *drive = plan->drives + body * plan->width;
+    const float *shift = drive + plan->rows * W, *transforms = shift + 3 * W;
+    ptrdiff_t left = points->count - tile * TILE;
+    float *out = plan->call->posed + body * 3 * points->count + tile * TILE;
+    /* The memory written to is asked for before it is needed: the stores would wait for it. */
+    for (int row = 0; row < 3 * W && left >= TILE; row++) __builtin_prefetch(out + row * points->count + TILE - 1, 1);
+    vf v[ROW];
+    wide_blend(plan, rows, points->mean + tile * ROW, drive, v);
+    for (int i = 0; i < TILE; i++) {
+        vf turn[12] = {{0}};
+        for (int n = points->first[tile * TILE + i]; n < points->first[tile * TILE + i + 1]; n++) {
+            const float *transform = transforms + 12 * W * (ptrdiff_t)points->joint[n];
+            float weight = points->weight[n];
+            UNROLL(12)
+            for (int e = 0; e < 12; e++) turn[e] += weight * load(transform + e * W);
+        }
+        vf x = v[i], y = v[TILE + i], z = v[2 * TILE + i];
+        UNROLL(3)
+        for (int r = 0; r < 3; r++)
+            v[TILE * r + i] = turn[4 * r] * x + turn[4 * r + 1] * y + turn[4 * r + 2] * z + turn[4 * r + 3]
+                + load(shift + r * W);
+    }
+    for (int c = 0; c < 3; c++)
+        for (int s = 0; s < TILE; s += W) {
+            vf *square = v + TILE * c + s;
+            transpose(square);
+            for (int lane = 0; lane < W; lane++) {
+                float *to = out + (3 * lane + c) * points->count + s;
+                if (left >= TILE) store(to, square[lane]);
+                else if (left > s) memcpy(to, &square[lane], sizeof(float) * (size_t)(left - s < W ? left - s : W));
+            }
+        }
+}
+
+/* Hide from the compiler where a pointer comes from. It would keep one for each of many rows that lie at fixed distances
+ * from one, and load them from memory again and again. */
+#define OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
+/* Add to rows of `to` the products of the rows of D with p, `block` rows at a time in registers. */
+#define WIDE_BLOCK(block)                                                                                              \
+    for (; k + block <= plan->rows; k += block) {                                                                      \
+        vf sum[block] = {{0}};                                                                                         \
+        const float *from = rows + k * ROW;                                                                            \
+        for (int i = 0; i < ROW; i++, from++) {                                                                        \
+            OPAQUE(from);                                                                                              \
+            UNROLL(24)                                                                                                 \
+            for (int q = 0; q < block; q++) sum[q] += p[i] * from[q * ROW];                                            \
+        }                                                                                                              \
+        UNROLL(24)                                                                                                     \
+        for (int q = 0; q < block; q++) store(to + (k + q) * W, load(to + (k + q) * W) + sum[q]);                      \
+    }
+
+static void wide_backward(const Plan *plan, const float *rows, ptrdiff_t tile, ptrdiff_t body, float *gradients)
+{
+    const Points *points = plan->points;
+    const float *drive = plan->drives + body * plan->width, *transforms = drive + (plan->rows + 3) * W;
+    float *to = gradients + body * plan->width, *to_shift = to + plan->rows * W, *to_transforms = to_shift + 3 * W;
+    vf v[ROW], g[ROW], p[ROW];
+    wide_blend(plan, rows, points->mean + tile * ROW, drive, v);
+    for (int c = 0; c < 3; c++)
+        for (int s = 0; s < TILE; s += W) {
+            for (int lane = 0; lane < W; lane++) g[TILE * c + s + lane] = pull_of(plan, tile, body + lane, c, s);
+            transpose(g + TILE * c + s);
+        }
+    vf shift[3] = {{0}};
+    for (int i = 0; i < TILE; i++) {
+        vf turn[9] = {{0}}, by[12];
+        UNROLL(3)
+        for (int r = 0; r < 3; r++) {
+            vf pull = g[TILE * r + i];
+            shift[r] += pull;
+            UNROLL(3)
+            for (int c = 0; c < 3; c++) by[4 * r + c] = pull * v[TILE * c + i];
+            by[4 * r + 3] = pull;
+        }
+        for (int n = points->first[tile * TILE + i]; n < points->first[tile * TILE + i + 1]; n++) {
+            ptrdiff_t at = 12 * W * (ptrdiff_t)points->joint[n];
+            float weight = points->weight[n];
+            UNROLL(9)
+            for (int e = 0; e < 9; e++) turn[e] += weight * load(transforms + at + (4 * (e / 3) + e % 3) * W);
+            UNROLL(12)
+            for (int e = 0; e < 12; e++) {
+                float *sum = to_transforms + at + e * W;
+                store(sum, load(sum) + weight * by[e]);
+            }
+        }
+        UNROLL(3)
+        for (int c = 0; c < 3; c++)
+            p[TILE * c + i] = turn[c] * g[i] + turn[3 + c] * g[TILE + i] + turn[6 + c] * g[2 * TILE + i];
+    }
+    for (int r = 0; r < 3; r++) store(to_shift + r * W, load(to_shift + r * W) + shift[r]);
+    ptrdiff_t k = plan->first_row;
+    WIDE_BLOCK(HELD)
+    WIDE_BLOCK(4)
+    WIDE_BLOCK(1)
+}
