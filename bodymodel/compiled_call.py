@@ -59,7 +59,7 @@ class CompiledCall:
             self.points = packed_on(bases.weights, bases[:2], lambda: pack_points(kernel, bases))
 
     def run(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return planes (*B, 3, V), joints and rotations; what the kind does not have is empty."""
+        """Return vertices (*B, V, 3), joints and rotations; what the kind does not have is empty."""
         if not self.reading.wanted:
             return self.forward()
         self.constants = dict(self.constants)  # a graph outlives a move of the model
@@ -68,7 +68,7 @@ class CompiledCall:
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
         """Run without a graph."""
         reading, joints, like = self.reading, self.passes.plan.num_joints, self.constants["_template"]
-        posed = like.new_empty((*reading.batch, 3, self.count))
+        posed = like.new_empty((*reading.batch, self.count, 3))
         placed = like.new_empty((*reading.batch, joints, 3))
         turned = like.new_empty((*reading.batch, joints, 3, 3)) if self.kind == "whole" else like.new_empty(0)
         addresses = posed.data_ptr(), placed.data_ptr(), turned.data_ptr()
@@ -83,13 +83,11 @@ class CompiledCall:
         posed, placed, turned = (None if grad is None or not grad.numel() else grad for grad in upstream)
         steps = (0, 0, 0, 0)
         if posed is not None:
-            posed = posed.reshape(self.reading.bodies, 3, self.count)  # a view where strides allow
+            posed = posed.reshape(self.reading.bodies, self.count, 3)  # a view where strides allow
             steps = (posed.data_ptr(), *posed.stride())
         placed = None if placed is None else placed.contiguous()
         turned = None if turned is None else turned.contiguous()
-        gradients = [
-            value.new_empty(value.shape) if needs else None for value, needs in zip(values, needed, strict=True)
-        ]
+        gradients = [torch.empty_like(value) if needs else None for value, needs in zip(values, needed, strict=True)]
         slots = self.reading.slots.copy()
         wanted = [0] * (len(slots) // 3)
         for place, value, gradient in zip(self.reading.given, values, gradients, strict=True):
@@ -110,11 +108,11 @@ class CompiledCall:
         nothing = torch.empty(0)
         if self.kind == "whole":
             out = whole_pass(plan, constants, given)
-            return out.vertices.transpose(-1, -2), out.joints, out.joint_rotations
+            return out.vertices, out.joints, out.joint_rotations
         if self.bases is None:
             return nothing, joints_pass(plan, constants, given), nothing
         vertices, joints = subset_pass(plan, constants, self.bases, given, given.batch)
-        return vertices.transpose(-1, -2), joints, nothing
+        return vertices, joints, nothing
 
 
 class _Pass(torch.autograd.Function):

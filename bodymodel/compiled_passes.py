@@ -69,7 +69,7 @@ class CompiledPasses:
         posed, joints, rotations = call.run()
         shape = {name: arguments.get(name) for name in self.shape_names}
         rest = rest_later(self.plan, constants, self._signature.read(shape, torch.float32))
-        return BodyOutput(posed.transpose(-1, -2), joints, rotations, rest)
+        return BodyOutput(posed, joints, rotations, rest)
 
     def joints(self, constants: Constants, arguments: Mapping[str, Any]) -> Tensor | None:
         """Return what `joints_pass` returns."""
@@ -92,7 +92,7 @@ class CompiledPasses:
         if reading is None:
             return None
         posed, joints, _ = CompiledCall(kernel, self, constants, reading, "subset", bases).run()
-        return posed.transpose(-1, -2), joints
+        return posed, joints
 
     def keypoints(self, constants: Constants, bases: KeypointBases, arguments: Mapping[str, Any]) -> Tensor | None:
         """Return what `keypoints_pass` returns."""
@@ -106,7 +106,7 @@ class CompiledPasses:
         if reading.wanted or point_weights.requires_grad or point_weights.dtype != torch.float32:
             posed, joints, _ = CompiledCall(kernel, self, constants, reading, "subset", points).run()
             with without_autocast("cpu"):
-                found = (posed @ point_weights.mT).mT
+                found = point_weights @ posed
                 return found if joint_weights is None else found + joint_weights @ joints
         packed = packed_on(points.weights, points[:2], lambda: pack_points(kernel, points))
         mixture = packed_on(point_weights, (joint_weights,), lambda: pack_mixture(kernel, point_weights, joint_weights))

@@ -55,11 +55,11 @@ typedef struct {
     ptrdiff_t bodies;
     int threads;
     Slot slots[MOST_SLOTS];
-    float *posed;         /* (B, 3, V) */
+    float *posed;         /* (B, V, 3) */
     float *joints;        /* (B, J, 3) */
     float *rotations;     /* (B, J, 3, 3) */
     const float *posed_grad;
-    ptrdiff_t posed_stride[3]; /* of its body, coordinate and point */
+    ptrdiff_t posed_stride[3]; /* of its body, point and coordinate */
     const float *joints_grad;
     const float *rotations_grad;
     float *gradients[MOST_SLOTS]; /* (B, count) by each argument */

@@ -406,7 +406,7 @@ static PyObject *call_mixed(PyObject *self, PyObject *const *args, Py_ssize_t co
             for (int n = m->first[k]; n < m->first[k + 1]; n++)
                 for (int c = 0; c < 3; c++) {
                     ptrdiff_t column = m->column[n];
-                    sum[c] += m->weight[n] * (column < points ? call.posed[(b * 3 + c) * points + column]
+                    sum[c] += m->weight[n] * (column < points ? call.posed[(b * points + column) * 3 + c]
                                                               : call.joints[(b * joints + column - points) * 3 + c]);
                 }
             memcpy(out, sum, sizeof sum);

@@ -1,30 +1,22 @@
 /* The bodies left over: the lanes of a vector are points. */
 #include "plan.h"
 
-/* Blend one body straight from the digits, which is then bound by the memory that they are read from. The rows are kept
- * in `made` unless it is NULL. */
-INLINE void blend_digits(const Plan *plan, ptrdiff_t tile, const float *drive, int s, vf v[3], float *made)
+/* Blend one body straight from the digits, which is then bound by the memory that they are read from. */
+INLINE void blend_digits(const Plan *plan, ptrdiff_t tile, const float *drive, int s, vf v[3])
 {
     const Points *points = plan->points;
     const float *rows = points->shape_rows + tile * points->shapes * ROW, *scales = points->scales + tile * points->features;
     vf sum[3] = {{0}};
     for (ptrdiff_t k = plan->first_row; k < points->shapes; k++) {
         UNROLL(3)
-        for (int c = 0; c < 3; c++) {
-            vf row = load(rows + k * ROW + TILE * c + s);
-            sum[c] += drive[k] * row;
-            if (made) store(made + k * ROW + TILE * c + s, row);
-        }
+        for (int c = 0; c < 3; c++) sum[c] += drive[k] * load(rows + k * ROW + TILE * c + s);
     }
     for (ptrdiff_t f = 0; f < points->features; f++) {
         vf row[3];
         unpack_row(digits_of(points, tile, f), s, row);
         float coefficient = drive[points->shapes + f] * scales[f];
         UNROLL(3)
-        for (int c = 0; c < 3; c++) {
-            sum[c] += coefficient * row[c];
-            if (made) store(made + (points->shapes + f) * ROW + TILE * c + s, scales[f] * row[c]);
-        }
+        for (int c = 0; c < 3; c++) sum[c] += coefficient * row[c];
     }
     UNROLL(3)
     for (int c = 0; c < 3; c++) v[c] = sum[c] + load(points->mean + tile * ROW + TILE * c + s);
@@ -88,19 +80,22 @@ INLINE void narrow_forward_of(const Plan *plan, float *rows, ptrdiff_t tile, ptr
     for (int s = 0; s < TILE && s < left; s += W) {
         vf v[NARROW][3];
         const float *drive = plan->drives + body * plan->width;
-        if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0], NULL);
+        if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0]);
         else narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
         for (int b = 0; b < count; b++, drive += plan->width) {
             const float *shift = drive + plan->rows;
             vf turn[TILE];
             narrow_turns(points, tile, s, shift + 3, turn);
-            for (int r = 0; r < 3; r++) {
-                vf out = turn[4 * r] * v[b][0] + turn[4 * r + 1] * v[b][1] + turn[4 * r + 2] * v[b][2] + turn[4 * r + 3]
+            vf planes[3], out[3];
+            UNROLL(3)
+            for (int r = 0; r < 3; r++)
+                planes[r] = turn[4 * r] * v[b][0] + turn[4 * r + 1] * v[b][1] + turn[4 * r + 2] * v[b][2] + turn[4 * r + 3]
                     + shift[r];
-                float *to = plan->call->posed + ((body + b) * 3 + r) * points->count + tile * TILE + s;
-                if (left - s >= W) store(to, out);
-                else memcpy(to, &out, sizeof(float) * (size_t)(left - s));
-            }
+            to_points(planes, out);
+            float *to = plan->call->posed + 3 * ((body + b) * points->count + tile * TILE + s);
+            if (left - s < W) memcpy(to, out, sizeof(float) * 3 * (size_t)(left - s));
+            else
+                for (int n = 0; n < 3; n++) store(to + W * n, out[n]);
         }
     }
 }
@@ -118,14 +113,15 @@ INLINE void narrow_backward_of(const Plan *plan, float *rows, ptrdiff_t tile, pt
     for (int s = 0; s < TILE && s < left; s += W) {
         vf v[NARROW][3];
         const float *drive = plan->drives + body * plan->width;
-        if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0], rows);
+        if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0]);
         else narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
         for (int b = 0; b < count; b++, drive += plan->width) {
-            vf g[3], turn[TILE], by[TILE] = {{0}};
+            vf pull[3], g[3], turn[TILE], by[TILE] = {{0}};
             narrow_turns(points, tile, s, drive + plan->rows + 3, turn);
+            for (int n = 0; n < 3; n++) pull[n] = pull_of(plan, tile, body + b, 3 * s + W * n);
+            to_planes(pull, g);
             UNROLL(3)
             for (int r = 0; r < 3; r++) {
-                g[r] = pull_of(plan, tile, body + b, r, s);
                 UNROLL(3)
                 for (int c = 0; c < 3; c++) by[4 * r + c] = g[r] * v[b][c];
                 by[4 * r + 3] = g[r];
@@ -149,6 +145,14 @@ INLINE void narrow_backward_of(const Plan *plan, float *rows, ptrdiff_t tile, pt
             }
         }
     }
+}
+
+/* Add the first `count` lanes to what is there. */
+INLINE void add_to(float *at, vf some, ptrdiff_t count)
+{
+    if (count >= W) store(at, load(at) + some);
+    else
+        for (int lane = 0; lane < count; lane++) at[lane] += some[lane];
 }
 
 /* Add to the gradients by rows, of `count` bodies, the products of the rows of some tiles with what `narrow_backward_of` left
@@ -182,13 +186,50 @@ INLINE void narrow_products_of(const Plan *plan, const float *rows, ptrdiff_t ti
             for (int n = 0; n < SUMS; n++) part[n / some][q + n % some] = sum[n];
         }
         for (int b = 0; b < count; b++)
-            for (int q = 0; q < PANEL && q < left; q += W) {
-                float *at = to + b * plan->width + k + q;
-                vf all = sums_across(part[b] + q);
-                if (left - q >= W) store(at, load(at) + all);
-                else
-                    for (int i = 0; i < left - q; i++) at[i] += all[i];
-            }
+            for (int q = 0; q < PANEL && q < left; q += W)
+                add_to(to + b * plan->width + k + q, sums_across(part[b] + q), left - q);
+    }
+}
+
+/* Products of `count` rows of digits, of at most W, with what pulls at a tile's points, in units of the rows' scales. */
+INLINE vf digit_products(const int32_t *digits, ptrdiff_t next, const vf pull[ROW / W], const int count)
+{
+    vf part[W] = {{0}};
+    UNROLL(16)
+    for (int q = 0; q < count; q++, digits += WORDS) {
+        __builtin_prefetch(digits + next, 0, 2);
+        __builtin_prefetch(digits + next + TILE, 0, 2);
+        UNROLL(4)
+        for (int s = 0; s < TILE; s += W) {
+            vf row[3];
+            unpack_row(digits, s, row);
+            UNROLL(3)
+            for (int c = 0; c < 3; c++) part[q] += row[c] * pull[(TILE * c + s) / W];
+        }
+    }
+    return sums_across(part);
+}
+
+/* As `narrow_products_of`, of one body and one tile, whose digits are unpacked once more: it takes less time than to keep the
+ * rows. Meanwhile the digits of the next tile are on their way. */
+static void straight_products(const Plan *plan, ptrdiff_t tile, const float *pulls, float *to)
+{
+    const Points *points = plan->points;
+    ptrdiff_t shapes = points->shapes, features = points->features;
+    const float *rows = points->shape_rows + tile * shapes * ROW, *scales = points->scales + tile * features;
+    const int32_t *digits = points->digits + tile * features * WORDS;
+    vf pull[ROW / W];
+    for (int n = 0; n < ROW / W; n++) pull[n] = load(pulls + n * W);
+    for (ptrdiff_t k = plan->first_row; k < shapes; k += W) {
+        vf part[W] = {{0}};
+        for (int q = 0; q < W && k + q < shapes; q++)
+            for (int n = 0; n < ROW / W; n++) part[q] += load(rows + (k + q) * ROW + n * W) * pull[n];
+        add_to(to + k, sums_across(part), shapes - k);
+    }
+    for (ptrdiff_t f = 0; f < features; f += W, digits += W * WORDS) {
+        int left = features - f < W ? (int)(features - f) : W;
+        vf sums = left == W ? digit_products(digits, features * WORDS, pull, W) : digit_products(digits, features * WORDS, pull, left);
+        add_to(to + shapes + f, load(scales + f) * sums, left);
     }
 }
 
@@ -215,7 +256,9 @@ static void narrow_backward(const Plan *plan, float *rows, ptrdiff_t tile, float
     NARROW_PASSES(BACKWARD_PASS)
 }
 
-static void narrow_products(const Plan *plan, const float *rows, ptrdiff_t tiles, const float *pulls, float *gradients)
+static void narrow_products(const Plan *plan, const float *rows, ptrdiff_t tile, ptrdiff_t tiles, const float *pulls,
+                            float *gradients)
 {
-    NARROW_PASSES(PRODUCTS_PASS)
+    if (plan->straight) straight_products(plan, tile, pulls, gradients);
+    else NARROW_PASSES(PRODUCTS_PASS)
 }

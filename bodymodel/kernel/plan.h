@@ -72,19 +72,16 @@ static void make_rows(const Points *points, ptrdiff_t tile, ptrdiff_t first_row,
     }
 }
 
-/* Read the incoming gradient of a tile's points: W of them from point s on, of one body and coordinate; zero beyond the
- * last point. */
-INLINE vf pull_of(const Plan *plan, ptrdiff_t tile, ptrdiff_t body, int c, int s)
+/* Read the incoming gradient of a tile's points: W of its ROW numbers, point after point, from `first` on, of one body; zero
+ * beyond the last point. */
+INLINE vf pull_of(const Plan *plan, ptrdiff_t tile, ptrdiff_t body, int first)
 {
-    const Call *call = plan->call;
-    const float *from = call->posed_grad + body * call->posed_stride[0] + c * call->posed_stride[1];
-    ptrdiff_t first = tile * TILE + s, left = plan->points->count - first, step = call->posed_stride[2];
-    if (left >= W && step == 1) return load(from + first);
+    const ptrdiff_t *stride = plan->call->posed_stride;
+    const float *from = plan->call->posed_grad + body * stride[0] + tile * TILE * stride[1];
+    ptrdiff_t left = 3 * (plan->points->count - tile * TILE);
+    if (left - first >= W && stride[1] == 3 && stride[2] == 1) return load(from + first);
     float pull[W] = {0};
-    if (left >= W)
-        for (int i = 0; i < W; i++) pull[i] = from[(first + i) * step];
-    else
-        for (int i = 0; i < left; i++) pull[i] = from[(first + i) * step];
+    for (int n = first; n < first + W && n < left; n++) pull[n - first] = from[n / 3 * stride[1] + n % 3 * stride[2]];
     return load(pull);
 }
 

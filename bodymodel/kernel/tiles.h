@@ -44,7 +44,7 @@ static void tiles_pass(const Plan *plan, ptrdiff_t begin, ptrdiff_t end, Own own
                 if (narrow && own.gradients) narrow_backward(plan, now, tile, own.pulls + n * plan->narrow * ROW, own.turns);
                 else if (narrow) narrow_forward(plan, now, tile);
             }
-            if (narrow && own.gradients) narrow_products(plan, rows, tiles, own.pulls, own.gradients);
+            if (narrow && own.gradients) narrow_products(plan, rows, block, tiles, own.pulls, own.gradients);
         }
         first = last;
     } while (first < plan->wide);
@@ -73,7 +73,7 @@ static Plan plan_of(const Call *call, int backward)
     plan.wide = call->bodies / W * W;
     plan.narrow = call->bodies - plan.wide;
     plan.straight = call->points->digits && call->bodies == 1;
-    plan.deep = backward && plan.narrow ? DEEP : 1;
+    plan.deep = backward && plan.narrow && !plan.straight ? DEEP : 1;
     return plan;
 }
 

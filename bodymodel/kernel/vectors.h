@@ -64,6 +64,43 @@ INLINE void transpose(vf rows[W])
     }
 }
 
+/* The numbers of W points: first all x, all y and all z, then point after point; and back. */
+#if W == 16
+#define EACH_LANE(of, n)                                                                                               \
+    of(n, 0), of(n, 1), of(n, 2), of(n, 3), of(n, 4), of(n, 5), of(n, 6), of(n, 7), of(n, 8), of(n, 9), of(n, 10),       \
+        of(n, 11), of(n, 12), of(n, 13), of(n, 14), of(n, 15)
+#elif W == 8
+#define EACH_LANE(of, n) of(n, 0), of(n, 1), of(n, 2), of(n, 3), of(n, 4), of(n, 5), of(n, 6), of(n, 7)
+#else
+#define EACH_LANE(of, n) of(n, 0), of(n, 1), of(n, 2), of(n, 3)
+#endif
+
+INLINE void to_points(const vf planes[3], vf points[3])
+{
+#define NUMBER(n, lane) (W * n + lane)
+#define OF_X_Y(n, lane) (NUMBER(n, lane) % 3 == 2 ? 0 : NUMBER(n, lane) % 3 * W + NUMBER(n, lane) / 3)
+#define WITH_Z(n, lane) (NUMBER(n, lane) % 3 == 2 ? W + NUMBER(n, lane) / 3 : lane)
+#define MADE(n) SHUFFLE(SHUFFLE(planes[0], planes[1], EACH_LANE(OF_X_Y, n)), planes[2], EACH_LANE(WITH_Z, n))
+    points[0] = MADE(0), points[1] = MADE(1), points[2] = MADE(2);
+#undef NUMBER
+#undef OF_X_Y
+#undef WITH_Z
+#undef MADE
+}
+
+INLINE void to_planes(const vf points[3], vf planes[3])
+{
+#define NUMBER(n, lane) (3 * lane + n)
+#define OF_TWO(n, lane) (NUMBER(n, lane) < 2 * W ? NUMBER(n, lane) : 0)
+#define WITH_THIRD(n, lane) (NUMBER(n, lane) < 2 * W ? lane : NUMBER(n, lane) - W)
+#define MADE(n) SHUFFLE(SHUFFLE(points[0], points[1], EACH_LANE(OF_TWO, n)), points[2], EACH_LANE(WITH_THIRD, n))
+    planes[0] = MADE(0), planes[1] = MADE(1), planes[2] = MADE(2);
+#undef NUMBER
+#undef OF_TWO
+#undef WITH_THIRD
+#undef MADE
+}
+
 /* Return the sums across each of W vectors, in their order: pairs of lanes add up until one of each is left. */
 INLINE vf sums_across(vf rows[W])
 {

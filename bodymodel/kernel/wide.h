@@ -23,10 +23,11 @@ static void wide_forward(const Plan *plan, const float *rows, ptrdiff_t tile, pt
     const float *drive = plan->drives + body * plan->width;
     const float *shift = drive + plan->rows * W, *transforms = shift + 3 * W;
     ptrdiff_t left = points->count - tile * TILE;
-    float *out = plan->call->posed + body * 3 * points->count + tile * TILE;
+    float *to = plan->call->posed + 3 * (body * points->count + tile * TILE);
     /* The memory written to is asked for before it is needed: the stores would wait for it. */
-    for (int row = 0; row < 3 * W && left >= TILE; row++) __builtin_prefetch(out + row * points->count + TILE - 1, 1);
-    vf v[ROW];
+    for (int lane = 0; lane < W && left >= TILE; lane++)
+        for (int n = 0; n < 3; n++) __builtin_prefetch(to + 3 * lane * points->count + TILE * n + TILE - 1, 1);
+    vf v[ROW], out[ROW];
     wide_blend(plan, rows, points->mean + tile * ROW, drive, v);
     for (int i = 0; i < TILE; i++) {
         vf turn[12] = {{0}};
@@ -39,19 +40,17 @@ static void wide_forward(const Plan *plan, const float *rows, ptrdiff_t tile, pt
         vf x = v[i], y = v[TILE + i], z = v[2 * TILE + i];
         UNROLL(3)
         for (int r = 0; r < 3; r++)
-            v[TILE * r + i] = turn[4 * r] * x + turn[4 * r + 1] * y + turn[4 * r + 2] * z + turn[4 * r + 3]
+            out[3 * i + r] = turn[4 * r] * x + turn[4 * r + 1] * y + turn[4 * r + 2] * z + turn[4 * r + 3]
                 + load(shift + r * W);
     }
-    for (int c = 0; c < 3; c++)
-        for (int s = 0; s < TILE; s += W) {
-            vf *square = v + TILE * c + s;
-            transpose(square);
-            for (int lane = 0; lane < W; lane++) {
-                float *to = out + (3 * lane + c) * points->count + s;
-                if (left >= TILE) store(to, square[lane]);
-                else if (left > s) memcpy(to, &square[lane], sizeof(float) * (size_t)(left - s < W ? left - s : W));
-            }
+    for (int n = 0; n < ROW; n += W, to += W) {
+        ptrdiff_t some = 3 * left - n;
+        transpose(out + n);
+        for (int lane = 0; lane < W; lane++) {
+            if (some >= W) store(to + 3 * lane * points->count, out[n + lane]);
+            else if (some > 0) memcpy(to + 3 * lane * points->count, &out[n + lane], sizeof(float) * (size_t)some);
         }
+    }
 }
 
 /* Hide from the compiler where a pointer comes from. It would keep one for each of many rows that lie at fixed distances
@@ -79,17 +78,16 @@ static void wide_backward(const Plan *plan, const float *rows, ptrdiff_t tile, p
     float *to = gradients + body * plan->width, *to_shift = to + plan->rows * W, *to_transforms = to_shift + 3 * W;
     vf v[ROW], g[ROW], p[ROW];
     wide_blend(plan, rows, points->mean + tile * ROW, drive, v);
-    for (int c = 0; c < 3; c++)
-        for (int s = 0; s < TILE; s += W) {
-            for (int lane = 0; lane < W; lane++) g[TILE * c + s + lane] = pull_of(plan, tile, body + lane, c, s);
-            transpose(g + TILE * c + s);
-        }
+    for (int n = 0; n < ROW; n += W) {
+        for (int lane = 0; lane < W; lane++) g[n + lane] = pull_of(plan, tile, body + lane, n);
+        transpose(g + n);
+    }
     vf shift[3] = {{0}};
     for (int i = 0; i < TILE; i++) {
         vf turn[9] = {{0}}, by[12];
         UNROLL(3)
         for (int r = 0; r < 3; r++) {
-            vf pull = g[TILE * r + i];
+            vf pull = g[3 * i + r];
             shift[r] += pull;
             UNROLL(3)
             for (int c = 0; c < 3; c++) by[4 * r + c] = pull * v[TILE * c + i];
@@ -108,7 +106,7 @@ static void wide_backward(const Plan *plan, const float *rows, ptrdiff_t tile, p
         }
         UNROLL(3)
         for (int c = 0; c < 3; c++)
-            p[TILE * c + i] = turn[c] * g[i] + turn[3 + c] * g[TILE + i] + turn[6 + c] * g[2 * TILE + i];
+            p[TILE * c + i] = turn[c] * g[3 * i] + turn[3 + c] * g[3 * i + 1] + turn[6 + c] * g[3 * i + 2];
     }
     for (int r = 0; r < 3; r++) store(to_shift + r * W, load(to_shift + r * W) + shift[r]);
     ptrdiff_t k = plan->first_row;
