@@ -11,7 +11,8 @@ from torch.autograd import forward_ad
 
 from ..geometry.checks import values_are_checked
 from .fused_chain import gradients_with_graph
-from .packed import pack_points, packed_on
+from .keypoint_bases import KeypointBases, keypoints_pass
+from .packed import pack_mixture, pack_points, packed_on
 from .passes import joints_pass, subset_pass, whole_pass, without_autocast
 from .skinning import VertexBases
 
@@ -38,7 +39,15 @@ class Reading(NamedTuple):
 
 
 class CompiledCall:
-    """One call: runs it, backward too, and can run it again by operations that PyTorch differentiates to any order."""
+    """One call: runs it, backward too, and can run it again by operations that PyTorch differentiates to any order.
+
+    Args:
+        kernel: the compiled one.
+        passes: of the model.
+        constants: of the model.
+        reading: the arguments.
+        wanted: bases of some vertices or of keypoints; or "vertices" for all, with joints and rotations; or "joints".
+    """
 
     def __init__(
         self,
@@ -46,55 +55,73 @@ class CompiledCall:
         passes: CompiledPasses,
         constants: Mapping[str, Tensor],
         reading: Reading,
-        kind: str,
-        bases: VertexBases | None,
+        wanted: str | VertexBases | KeypointBases,
     ) -> None:
-        self.kernel, self.reading, self.kind, self.bases = kernel, reading, kind, bases
+        self.kernel, self.reading, self.wanted = kernel, reading, wanted
         self.passes, self.constants = passes, constants
-        self.tree, self.points, self.count = passes.tree(constants), None, 0
-        if kind == "whole":
+        self.tree, self.points, self.count, self.mixture = passes.tree(constants), None, 0, None
+        if isinstance(wanted, KeypointBases):
+            points, weights, joint_weights = wanted
+            self.points = packed_on(points.weights, points[:2], lambda: pack_points(kernel, points))
+            self.mixture = packed_on(weights, (joint_weights,), lambda: pack_mixture(kernel, weights, joint_weights))
+            self.count = len(weights)
+        elif isinstance(wanted, VertexBases):
+            self.points = packed_on(wanted.weights, wanted[:2], lambda: pack_points(kernel, wanted))
+            self.count = wanted.weights.shape[-1]
+        elif wanted == "vertices":
             self.points, self.count = passes.points(constants), passes.plan.num_vertices
-        elif bases is not None:
-            self.count = bases.weights.shape[-1]
-            self.points = packed_on(bases.weights, bases[:2], lambda: pack_points(kernel, bases))
 
-    def run(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return vertices (*B, V, 3), joints and rotations; what the kind does not have is empty."""
+    def run(self) -> tuple[Tensor, ...]:
+        """Return what is wanted: keypoints; or joints; or vertices and joints, and with all vertices the rotations."""
         if not self.reading.wanted:
             return self.forward()
         self.constants = dict(self.constants)  # a graph outlives a move of the model
         return _Pass.apply(self, *self.reading.given.values())
 
-    def forward(self) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self) -> tuple[Tensor, ...]:
         """Run without a graph."""
-        reading, joints, like = self.reading, self.passes.plan.num_joints, self.constants["_template"]
-        posed = like.new_empty((*reading.batch, self.count, 3))
-        placed = like.new_empty((*reading.batch, joints, 3))
-        turned = like.new_empty((*reading.batch, joints, 3, 3)) if self.kind == "whole" else like.new_empty(0)
-        addresses = posed.data_ptr(), placed.data_ptr(), turned.data_ptr()
-        threads = torch.get_num_threads()
-        self.kernel.forward(self.tree, self.points, reading.bodies, reading.slots, threads, *addresses)
+        reading, joints, empty = self.reading, self.passes.plan.num_joints, self.constants["_template"].new_empty
+        call = self.tree, self.points, reading.bodies, reading.slots, torch.get_num_threads()
+        if self.mixture is not None:
+            found = empty((*reading.batch, self.count, 3))
+            self.kernel.mixed(*call, self.mixture, found.data_ptr())
+            return (found,)
+        placed = empty((*reading.batch, joints, 3))
+        if self.points is None:
+            self.kernel.forward(*call, 0, placed.data_ptr(), 0)
+            return (placed,)
+        posed = empty((*reading.batch, self.count, 3))
+        if self.wanted != "vertices":
+            self.kernel.forward(*call, posed.data_ptr(), placed.data_ptr(), 0)
+            return posed, placed
+        turned = empty((*reading.batch, joints, 3, 3))
+        self.kernel.forward(*call, posed.data_ptr(), placed.data_ptr(), turned.data_ptr())
         return posed, placed, turned
 
     def backward(
         self, values: tuple[Tensor, ...], upstream: tuple[Tensor | None, ...], needed: tuple[bool, ...]
     ) -> list[Tensor | None]:
-        """Return the gradients by the values."""
-        posed, placed, turned = (None if grad is None or not grad.numel() else grad for grad in upstream)
-        steps = (0, 0, 0, 0)
-        if posed is not None:
-            posed = posed.reshape(self.reading.bodies, self.count, 3)  # a view where strides allow
-            steps = (posed.data_ptr(), *posed.stride())
-        placed = None if placed is None else placed.contiguous()
-        turned = None if turned is None else turned.contiguous()
+        """Return the gradients by the values, from those by what `forward` returned."""
         gradients = [torch.empty_like(value) if needs else None for value, needs in zip(values, needed, strict=True)]
-        slots = self.reading.slots.copy()
+        bodies, slots = self.reading.bodies, self.reading.slots.copy()
         wanted = [0] * (len(slots) // 3)
         for place, value, gradient in zip(self.reading.given, values, gradients, strict=True):
             slots[3 * place] = value.data_ptr()
-            wanted[place] = _address(gradient)
-        call = self.tree, self.points, self.reading.bodies, slots, torch.get_num_threads()
-        self.kernel.backward(*call, steps, _address(placed), _address(turned), wanted)
+            wanted[place] = 0 if gradient is None else gradient.data_ptr()
+        call = self.tree, self.points, bodies, slots, torch.get_num_threads()
+        # What is copied here stays in a variable until the kernel has read it.
+        if self.mixture is not None:
+            pull = _of_bodies(upstream[0], bodies)
+            self.kernel.mixed_backward(*call, self.mixture, _steps(pull), wanted)
+            return gradients
+        if self.points is None:
+            upstream = None, *upstream
+        posed, placed = _of_bodies(upstream[0], bodies), _of_bodies(upstream[1], bodies)
+        turned = upstream[2].contiguous() if len(upstream) > 2 and upstream[2] is not None else None
+        if placed is not None and placed.stride()[1:] != (3, 1):
+            placed = placed.contiguous()
+        rotations = 0 if turned is None else turned.data_ptr()
+        self.kernel.backward(*call, _steps(posed), _steps(placed)[:2], rotations, wanted)
         return gradients
 
     def plain(self, *values: Tensor) -> tuple[Tensor, ...]:
@@ -103,16 +130,15 @@ class CompiledCall:
             return self._plain(values)
 
     def _plain(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        plan, constants = self.passes.plan, self.constants
+        plan, constants, wanted = self.passes.plan, self.constants, self.wanted
         given = self.passes.arguments(dict(zip(self.reading.given, values, strict=True)), self.reading.batch)
-        nothing = torch.empty(0)
-        if self.kind == "whole":
-            out = whole_pass(plan, constants, given)
-            return out.vertices, out.joints, out.joint_rotations
-        if self.bases is None:
-            return nothing, joints_pass(plan, constants, given), nothing
-        vertices, joints = subset_pass(plan, constants, self.bases, given, given.batch)
-        return vertices, joints, nothing
+        if isinstance(wanted, KeypointBases):
+            return (keypoints_pass(plan, constants, wanted, given),)
+        if isinstance(wanted, VertexBases):
+            return subset_pass(plan, constants, wanted, given, given.batch)
+        if wanted == "joints":
+            return (joints_pass(plan, constants, given),)
+        return whole_pass(plan, constants, given)[:3]
 
 
 class _Pass(torch.autograd.Function):
@@ -144,8 +170,13 @@ def is_looked_into() -> bool:
     )
 
 
-def _address(value: Tensor | None) -> int:
-    return 0 if value is None else value.data_ptr()
+def _of_bodies(gradient: Tensor | None, bodies: int) -> Tensor | None:
+    """Return a gradient (*B, N, 3) as (B, N, 3), a view where strides allow; None where there is nothing to read."""
+    return None if gradient is None or not gradient.numel() else gradient.reshape(bodies, gradient.shape[-2], 3)
+
+
+def _steps(gradient: Tensor | None) -> tuple[int, ...]:
+    return (0, 0, 0, 0) if gradient is None else (gradient.data_ptr(), *gradient.stride())
 
 
 def _has_memory(value: Tensor | None) -> bool:

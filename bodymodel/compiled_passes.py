@@ -19,8 +19,8 @@ from .backend import active_kernel
 from .compiled_call import CompiledCall, Reading, is_looked_into
 from .keypoint_bases import KeypointBases
 from .outputs import BodyOutput
-from .packed import Packed, pack_mixture, pack_points, pack_tree, packed_on
-from .passes import Plan, rest_later, vertex_bases, without_autocast
+from .packed import Packed, pack_points, pack_tree
+from .passes import Plan, rest_later, vertex_bases
 from .skeleton import Skeleton
 from .skinning import VertexBases
 
@@ -65,7 +65,7 @@ class CompiledPasses:
         reading = None if kernel is None else self._read(kernel, arguments)
         if reading is None:
             return None
-        call = CompiledCall(kernel, self, constants, reading, "whole", None)
+        call = CompiledCall(kernel, self, constants, reading, "vertices")
         posed, joints, rotations = call.run()
         shape = {name: arguments.get(name) for name in self.shape_names}
         rest = rest_later(self.plan, constants, self._signature.read(shape, torch.float32))
@@ -80,8 +80,8 @@ class CompiledPasses:
         joints = kernel.joints(self.tree(constants), self._slots, arguments, torch.is_grad_enabled(), like.new_empty)
         if joints is not None:
             return joints
-        reading = self._read_with_care(arguments)
-        return None if reading is None else CompiledCall(kernel, self, constants, reading, "joints", None).run()[1]
+        reading = self._read(kernel, arguments)
+        return None if reading is None else CompiledCall(kernel, self, constants, reading, "joints").run()[0]
 
     def subset(
         self, constants: Constants, bases: VertexBases, arguments: Mapping[str, Any]
@@ -91,29 +91,14 @@ class CompiledPasses:
         reading = self._read(kernel, arguments) if kernel is not None and _is_one_set(bases) else None
         if reading is None:
             return None
-        posed, joints, _ = CompiledCall(kernel, self, constants, reading, "subset", bases).run()
+        posed, joints = CompiledCall(kernel, self, constants, reading, bases).run()
         return posed, joints
 
     def keypoints(self, constants: Constants, bases: KeypointBases, arguments: Mapping[str, Any]) -> Tensor | None:
         """Return what `keypoints_pass` returns."""
-        points, point_weights, joint_weights = bases
         kernel = self._suiting(constants)
-        if kernel is None or not _is_one_set(points):
-            return None
-        reading = self._read(kernel, arguments)
-        if reading is None:
-            return None
-        if reading.wanted or point_weights.requires_grad or point_weights.dtype != torch.float32:
-            posed, joints, _ = CompiledCall(kernel, self, constants, reading, "subset", points).run()
-            with without_autocast("cpu"):
-                found = point_weights @ posed
-                return found if joint_weights is None else found + joint_weights @ joints
-        packed = packed_on(points.weights, points[:2], lambda: pack_points(kernel, points))
-        mixture = packed_on(point_weights, (joint_weights,), lambda: pack_mixture(kernel, point_weights, joint_weights))
-        found = point_weights.new_empty((*reading.batch, len(point_weights), 3))
-        call = self.tree(constants), packed, reading.bodies, reading.slots, torch.get_num_threads()
-        kernel.mixed(*call, mixture, found.data_ptr())
-        return found
+        reading = self._read(kernel, arguments) if kernel is not None and _are_constant(bases) else None
+        return None if reading is None else CompiledCall(kernel, self, constants, reading, bases).run()[0]
 
     def _suiting(self, constants: Constants) -> Any:
         """Return the kernel where it may run this model in this call."""
@@ -213,6 +198,12 @@ def _is_one_set(bases: VertexBases) -> bool:
         and weights.dtype is torch.float32
         and not (template.requires_grad or directions.requires_grad or weights.requires_grad)
     )
+
+
+def _are_constant(bases: KeypointBases) -> bool:
+    """Return whether these are one set for all bodies, with constant weights in float32 on the CPU."""
+    weights = (bases.point_weights,) if bases.joint_weights is None else bases[1:]
+    return _is_one_set(bases.points) and not any(w.requires_grad or w.dtype != torch.float32 for w in weights)
 
 
 def _scale_coefficients(value: Tensor, joints: int, count: int) -> Tensor | None:

@@ -52,6 +52,26 @@ INLINE void NAMED(cross)(const REAL a[3], const REAL b[3], REAL out[3])
     out[2] = a[0] * b[1] - a[1] * b[0];
 }
 
+/* sin(a/2) / (a/2) and cos(a/2) of a², in which both are entire. Up to half a turn, where nearly all poses are, they are their
+ * series, of which the next term is below 1e-8. */
+INLINE void NAMED(half_angle)(REAL square, REAL *sinc, REAL *cosine)
+{
+    REAL x = 0.25f * square;
+    REAL s = x * (1.0f / 6227020800) - 1.0f / 39916800, c = x * (-1.0f / 87178291200) + 1.0f / 479001600;
+    s = s * x + 1.0f / 362880;
+    s = s * x - 1.0f / 5040;
+    s = s * x + 1.0f / 120;
+    s = s * x - 1.0f / 6;
+    *sinc = s * x + 1;
+    c = c * x - 1.0f / 3628800;
+    c = c * x + 1.0f / 40320;
+    c = c * x - 1.0f / 720;
+    c = c * x + 1.0f / 24;
+    c = c * x - 1.0f / 2;
+    *cosine = c * x + 1;
+    NAMED(beyond_half_a_turn)(square, sinc, cosine);
+}
+
 /* R - I = cos(a/2) K + K²/2 with K the cross product with u = r sin(a/2) / (a/2): nothing cancels. */
 INLINE void NAMED(rotate)(NAMED(Body) *w, int j, const REAL r[3], REAL bend[9])
 {
@@ -174,7 +194,7 @@ static void NAMED(chain_backward)(const Call *c, NAMED(Body) *w, ptrdiff_t b, in
     memset(w->to_local, 0, sizeof *w->to_local * (size_t)joints);
     if (c->rotations_grad) NAMED(take)(w->to_world[0], c->rotations_grad + b * 9 * joints, 9 * joints, 9 * joints, bodies);
     else memset(w->to_world, 0, sizeof *w->to_world * (size_t)joints);
-    if (c->joints_grad) NAMED(take)(w->to_at[0], c->joints_grad + b * 3 * joints, 3 * joints, 3 * joints, bodies);
+    if (c->joints_grad) NAMED(take)(w->to_at[0], c->joints_grad + b * c->joints_stride, c->joints_stride, 3 * joints, bodies);
     else memset(w->to_at, 0, sizeof *w->to_at * (size_t)joints);
     for (int j = 0; j < joints; j++) {
         for (int r = 0; r < 3; r++) to_shift[r] += w->to_at[j][r];

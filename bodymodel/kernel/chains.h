@@ -50,46 +50,23 @@ INLINE vf at_least_many(vf x, float least)
     return x;
 }
 
-/* sin(a/2) / (a/2) and cos(a/2) of a². Both are entire in it; below the threshold they are straight lines, and the next term
- * is lost in rounding. */
-INLINE void half_angle_one(float square, float *sinc, float *cosine)
+/* Beyond half a turn, and for what is not a number, the half angle's functions are those of the library. */
+INLINE void beyond_half_a_turn_one(float square, float *sinc, float *cosine)
 {
-    const float threshold = 8 * 3.4526698e-4f; /* 8 sqrt(2^-23) */
-    if (square < threshold) {
-        *sinc = 1 - square * (1.0f / 24);
-        *cosine = 1 - square * (1.0f / 8);
-    } else { /* NaN goes here */
-        float half = 0.5f * sqrtf(square);
-        *sinc = sinf(half) / half;
-        *cosine = cosf(half);
-    }
+    if (square < 9.8696044f) return; /* pi² */
+    float half = 0.5f * sqrtf(square);
+    *sinc = sinf(half) / half;
+    *cosine = cosf(half);
 }
 
-/* Up to half a turn, where the arguments of nearly all poses are, by their series, of which the next term is below 1e-8. A
- * body's numbers do not depend on those beside it. */
-INLINE void half_angle_many(vf square, vf *sinc, vf *cosine)
+INLINE void beyond_half_a_turn_many(vf square, vf *sinc, vf *cosine)
 {
-    vf x = 0.25f * square;
-    vf s = x * (1.0f / 6227020800) - 1.0f / 39916800, c = x * (-1.0f / 87178291200) + 1.0f / 479001600;
-    s = s * x + 1.0f / 362880;
-    s = s * x - 1.0f / 5040;
-    s = s * x + 1.0f / 120;
-    s = s * x - 1.0f / 6;
-    *sinc = s * x + 1;
-    c = c * x - 1.0f / 3628800;
-    c = c * x + 1.0f / 40320;
-    c = c * x - 1.0f / 720;
-    c = c * x + 1.0f / 24;
-    c = c * x - 1.0f / 2;
-    *cosine = c * x + 1;
     int within = 1;
-    for (int lane = 0; lane < W; lane++) within &= square[lane] < 9.8696044f; /* pi² */
+    for (int lane = 0; lane < W; lane++) within &= square[lane] < 9.8696044f;
     for (int lane = 0; lane < W && !within; lane++) {
-        float one_sinc, one_cosine;
-        if (square[lane] < 9.8696044f) continue;
-        half_angle_one(square[lane], &one_sinc, &one_cosine);
-        (*sinc)[lane] = one_sinc;
-        (*cosine)[lane] = one_cosine;
+        float one_sinc = (*sinc)[lane], one_cosine = (*cosine)[lane];
+        beyond_half_a_turn_one(square[lane], &one_sinc, &one_cosine);
+        (*sinc)[lane] = one_sinc, (*cosine)[lane] = one_cosine;
     }
 }
 

@@ -61,6 +61,7 @@ typedef struct {
     const float *posed_grad;
     ptrdiff_t posed_stride[3]; /* of its body, point and coordinate */
     const float *joints_grad;
+    ptrdiff_t joints_stride; /* of its body */
     const float *rotations_grad;
     float *gradients[MOST_SLOTS]; /* (B, count) by each argument */
 } Call;

@@ -364,22 +364,58 @@ static PyObject *call_forward(PyObject *self, PyObject *const *args, Py_ssize_t 
     Py_RETURN_NONE;
 }
 
+/* Read where gradients lie and their steps. */
+static int read_gradient(PyObject *numbers, const float **gradient, ptrdiff_t *steps, Py_ssize_t count)
+{
+    Py_ssize_t read[4], found;
+    if (read_numbers(numbers, 1 + count, read, &found)) return -1;
+    *gradient = (const float *)read[0];
+    for (Py_ssize_t n = 0; n < count; n++) steps[n] = read[n + 1];
+    return 0;
+}
+
+static int read_wanted(PyObject *numbers, Call *call)
+{
+    Py_ssize_t gradients[MOST_SLOTS], found;
+    if (PyErr_Occurred() || read_numbers(numbers, MOST_SLOTS, gradients, &found)) return -1;
+    for (int n = 0; n < found; n++) call->gradients[n] = (float *)gradients[n];
+    return 0;
+}
+
 static PyObject *call_backward(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     (void)self;
     Call call;
-    Py_ssize_t posed[4], gradients[MOST_SLOTS], found;
     if (count != 9) return PyErr_Format(PyExc_TypeError, "backward: expected 9 arguments, got %zd", count);
-    if (read_call(args, &call) || read_numbers(args[5], 4, posed, &found)) return NULL;
-    call.posed_grad = (const float *)posed[0];
-    for (int n = 0; n < 3; n++) call.posed_stride[n] = posed[n + 1];
+    if (read_call(args, &call) || read_gradient(args[5], &call.posed_grad, call.posed_stride, 3)) return NULL;
     if (!call.posed_grad) call.points = NULL;
-    call.joints_grad = address(args[6]);
+    if (read_gradient(args[6], &call.joints_grad, &call.joints_stride, 1)) return NULL;
     call.rotations_grad = address(args[7]);
-    if (PyErr_Occurred() || read_numbers(args[8], MOST_SLOTS, gradients, &found)) return NULL;
-    for (int n = 0; n < found; n++) call.gradients[n] = (float *)gradients[n];
-    if (run(&call, 1)) return NULL;
+    if (read_wanted(args[8], &call) || run(&call, 1)) return NULL;
     Py_RETURN_NONE;
+}
+
+/* Read the mixture of a call, and take memory for its bodies' points and joints: (B, P, 3), then (B, J, 3). */
+static const Mixture *read_mixture(PyObject *capsule, const Call *call, float **memory)
+{
+    const Mixture *m = PyCapsule_GetPointer(capsule, "mixture");
+    if (!m) return NULL;
+    ptrdiff_t points = call->points ? call->points->count : 0, joints = call->tree->joints;
+    if (m->points != points || (m->joints && m->joints != joints)) {
+        PyErr_SetString(PyExc_ValueError, "mixture: it does not fit the points");
+        return NULL;
+    }
+    *memory = calloc((size_t)(call->bodies * (points + joints)) + 1, 3 * sizeof(float));
+    if (*memory) return m;
+    PyErr_NoMemory();
+    return NULL;
+}
+
+/* Return where body b has the point or joint of a column. */
+static float *column_of(const Call *call, float *memory, ptrdiff_t b, ptrdiff_t column)
+{
+    ptrdiff_t points = call->points ? call->points->count : 0, joints = call->tree->joints;
+    return memory + 3 * (column < points ? b * points + column : call->bodies * points + b * joints + column - points);
 }
 
 /* Pose points, and write keypoints (B, K, 3) made of them and of the joints. */
@@ -387,30 +423,56 @@ static PyObject *call_mixed(PyObject *self, PyObject *const *args, Py_ssize_t co
 {
     (void)self;
     Call call;
+    float *memory;
     if (count != 7) return PyErr_Format(PyExc_TypeError, "mixed: expected 7 arguments, got %zd", count);
     if (read_call(args, &call)) return NULL;
-    const Mixture *m = PyCapsule_GetPointer(args[5], "mixture");
     float *out = address(args[6]);
-    if (!m || PyErr_Occurred()) return NULL;
-    ptrdiff_t points = call.points ? call.points->count : 0, joints = call.tree->joints;
-    if (m->points != points || (m->joints && m->joints != joints))
-        return PyErr_Format(PyExc_ValueError, "mixture: it does not fit the points");
-    float *memory = malloc(sizeof(float) * (size_t)(call.bodies * 3 * (points + joints)) + 1);
-    if (!memory) return PyErr_NoMemory();
+    if (PyErr_Occurred()) return NULL;
+    const Mixture *m = read_mixture(args[5], &call, &memory);
+    if (!m) return NULL;
     call.posed = memory;
-    call.joints = memory + call.bodies * 3 * points;
+    call.joints = column_of(&call, memory, 0, m->points);
     int failed = run(&call, 0);
     for (ptrdiff_t b = 0; !failed && b < call.bodies; b++)
         for (ptrdiff_t k = 0; k < m->keypoints; k++, out += 3) {
             float sum[3] = {0, 0, 0};
-            for (int n = m->first[k]; n < m->first[k + 1]; n++)
-                for (int c = 0; c < 3; c++) {
-                    ptrdiff_t column = m->column[n];
-                    sum[c] += m->weight[n] * (column < points ? call.posed[(b * points + column) * 3 + c]
-                                                              : call.joints[(b * joints + column - points) * 3 + c]);
-                }
+            for (int n = m->first[k]; n < m->first[k + 1]; n++) {
+                const float *from = column_of(&call, memory, b, m->column[n]);
+                for (int c = 0; c < 3; c++) sum[c] += m->weight[n] * from[c];
+            }
             memcpy(out, sum, sizeof sum);
         }
+    free(memory);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Its gradients, from those by the keypoints: address, and steps of body, keypoint and coordinate. */
+static PyObject *call_mixed_backward(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    (void)self;
+    Call call;
+    float *memory;
+    const float *gradient;
+    ptrdiff_t step[3];
+    if (count != 8) return PyErr_Format(PyExc_TypeError, "mixed_backward: expected 8 arguments, got %zd", count);
+    if (read_call(args, &call) || read_gradient(args[6], &gradient, step, 3) || read_wanted(args[7], &call)) return NULL;
+    const Mixture *m = read_mixture(args[5], &call, &memory);
+    if (!m) return NULL;
+    for (ptrdiff_t b = 0; gradient && b < call.bodies; b++)
+        for (ptrdiff_t k = 0; k < m->keypoints; k++)
+            for (int n = m->first[k]; n < m->first[k + 1]; n++) {
+                float *to = column_of(&call, memory, b, m->column[n]);
+                for (int c = 0; c < 3; c++) to[c] += m->weight[n] * gradient[b * step[0] + k * step[1] + c * step[2]];
+            }
+    call.posed_grad = memory;
+    call.posed_stride[0] = 3 * m->points, call.posed_stride[1] = 3, call.posed_stride[2] = 1;
+    if (m->joints) {
+        call.joints_grad = column_of(&call, memory, 0, m->points);
+        call.joints_stride = 3 * call.tree->joints;
+    }
+    if (!m->points) call.points = NULL;
+    int failed = run(&call, 1);
     free(memory);
     if (failed) return NULL;
     Py_RETURN_NONE;
@@ -605,6 +667,7 @@ static PyMethodDef methods[] = {
     {"forward", (PyCFunction)(void (*)(void))call_forward, METH_FASTCALL, "Pose bodies."},
     {"backward", (PyCFunction)(void (*)(void))call_backward, METH_FASTCALL, "Return gradients by the arguments."},
     {"mixed", (PyCFunction)(void (*)(void))call_mixed, METH_FASTCALL, "Pose points and mix them."},
+    {"mixed_backward", (PyCFunction)(void (*)(void))call_mixed_backward, METH_FASTCALL, "Return its gradients by the arguments."},
     {"make_mixture", make_mixture, METH_VARARGS, "Pack the weights of keypoints."},
     {"ask", set_ask, METH_VARARGS, "Say what tensors are: their types, dtype and layout."},
     {"read", (PyCFunction)(void (*)(void))call_read, METH_FASTCALL, "Read arguments that are as they mostly are."},
