@@ -48,7 +48,10 @@ setup(
     ext_modules=[
         Extension(
             "physique.bodymodel._kernel",
-            [str(HERE / name) for name in ("module.c", "plain.c", "avx2.c", "avx512.c", "avx512_half.c")],
+            [
+                str(HERE / name)
+                for name in ("module.c", "pack.c", "tensors.c", "plain.c", "avx2.c", "avx512.c", "avx512_half.c")
+            ],
             depends=[str(path) for path in sorted(HERE.glob("*.h"))],
             extra_compile_args=FLAGS,
             libraries=["m"],

@@ -1,7 +1,8 @@
 """The fit that is timed: pixels of 24 joints and 200 vertices, by Adam over any library and by our least squares.
 
 Unknown are pose, betas, and the scale and shift of a weak-perspective camera, from the rest pose. Loss: squared
-distances in the image, whose unit is about a metre, and a little of the squared parameters.
+distances in the image, whose unit is about a metre, and a little of the squared parameters. Adam is PyTorch's fused one
+for every library, so that less of what is timed is the optimiser.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Fit:
         library = self.libraries[name]
         leaves = {key: value.detach().clone().requires_grad_() for key, value in library.leaves(self.start).items()}
         camera = self._camera_start().requires_grad_()
-        optimiser = torch.optim.Adam([*leaves.values(), camera], lr=rate)
+        optimiser = torch.optim.Adam([*leaves.values(), camera], lr=rate, fused=True)
 
         def loss() -> Tensor:
             found = _project(library.functions["joints and points"](leaves), camera)
