@@ -57,17 +57,17 @@ INLINE void NAMED(cross)(const REAL a[3], const REAL b[3], REAL out[3])
 INLINE void NAMED(half_angle)(REAL square, REAL *sinc, REAL *cosine)
 {
     REAL x = 0.25f * square;
-    REAL s = x * (1.0f / 6227020800) - 1.0f / 39916800, c = x * (-1.0f / 87178291200) + 1.0f / 479001600;
-    s = s * x + 1.0f / 362880;
-    s = s * x - 1.0f / 5040;
-    s = s * x + 1.0f / 120;
-    s = s * x - 1.0f / 6;
+    REAL s = x * (1 / 6227020800.0f) - 1 / 39916800.0f, c = x * (-1 / 87178291200.0f) + 1 / 479001600.0f;
+    s = s * x + 1 / 362880.0f;
+    s = s * x - 1 / 5040.0f;
+    s = s * x + 1 / 120.0f;
+    s = s * x - 1 / 6.0f;
     *sinc = s * x + 1;
-    c = c * x - 1.0f / 3628800;
-    c = c * x + 1.0f / 40320;
-    c = c * x - 1.0f / 720;
-    c = c * x + 1.0f / 24;
-    c = c * x - 1.0f / 2;
+    c = c * x - 1 / 3628800.0f;
+    c = c * x + 1 / 40320.0f;
+    c = c * x - 1 / 720.0f;
+    c = c * x + 1 / 24.0f;
+    c = c * x - 1 / 2.0f;
     *cosine = c * x + 1;
     NAMED(beyond_half_a_turn)(square, sinc, cosine);
 }
