@@ -24,6 +24,7 @@ from physique.bodymodel import (
     use_backend,
 )
 from physique.bodymodel.backend import active_kernel
+from physique.bodymodel.keypoint_bases import KeypointBases
 from physique.bodymodel.packed import pack_points
 from physique.geometry import check_values
 from physique.geometry.axis_angle import axis_angle_to_matrix
@@ -133,9 +134,10 @@ def test_gradients_are_those_of_float64(name, bodies):
             torch.testing.assert_close(ours.double(), right, rtol=0, atol=1e-5 * right.abs().max().item())
 
 
-@pytest.mark.parametrize("angle", [0.0, 1e-20, 1e-8, 1e-4, 0.05, 0.053, torch.pi, 2 * torch.pi, 7.0])
-def test_gradients_are_right_at_every_angle(angle):
-    model, exact, _, wide = both("smpl", (3,))
+@pytest.mark.parametrize("angle", [0.0, 1e-20, 1e-8, 1e-4, 0.05, 0.053, torch.pi, 3.15, 2 * torch.pi, 7.0])
+@pytest.mark.parametrize("bodies", [1, 3])
+def test_gradients_are_right_at_every_angle(bodies, angle):
+    model, exact, _, wide = both("smpl", (bodies,))
     pose = (torch.nn.functional.normalize(wide["body_pose"], dim=-1) * angle).float()
     slopes = []
     for body_model in (model, exact):
@@ -252,20 +254,24 @@ def test_a_frozen_model_gives_what_the_whole_one_gives(freeze):
         torch.testing.assert_close(ours.double(), other, rtol=0, atol=2e-6)
 
 
+FORMS_OF_GRADIENTS = (
+    lambda v: torch.ones_like(v),
+    lambda v: torch.ones((), dtype=v.dtype).expand_as(v),
+    lambda v: torch.arange(1.0, 4, dtype=v.dtype).view(1, 1, *(1,) * (v.dim() - 3), 3).expand_as(v),
+    lambda v: torch.linspace(0, 1, v.numel(), dtype=v.dtype).view(v.shape[::-1]).permute(*range(v.dim())[::-1]),
+    lambda v: torch.linspace(0, 1, 2 * v.numel(), dtype=v.dtype).view(v.shape[0], -1, *v.shape[2:])[:, : v.shape[1]],
+)
+
+
 def test_every_upstream_gradient_is_followed():
     """Of one output alone, and in whatever strides it comes."""
     model, exact, arguments, wide = both("smpl", (19,))
-    for index in range(3):
-        for form in (
-            lambda v: torch.ones_like(v),
-            lambda v: torch.ones((), dtype=v.dtype).expand_as(v),
-            lambda v: torch.arange(1.0, 4, dtype=v.dtype).view(1, 1, *(1,) * (v.dim() - 3), 3).expand_as(v),
-            lambda v: torch.linspace(0, 1, v.numel(), dtype=v.dtype).view(v.shape[::-1]).permute(*range(v.dim())[::-1]),
-        ):
+    for index in (0, 1, 2, 5, 6, 7, 8):  # vertices, joints and rotations; joints; some vertices and joints; keypoints
+        for form in FORMS_OF_GRADIENTS:
             slopes = []
             for body_model, given in ((model, arguments), (exact, wide)):
                 leaves = [value.requires_grad_() for value in given.values()]
-                out = body_model(**given)[index]
+                out = outputs(body_model, given)[index]
                 slopes.append(
                     torch.autograd.grad(out, leaves, form(out.detach()), allow_unused=True, materialize_grads=True)
                 )
@@ -273,6 +279,26 @@ def test_every_upstream_gradient_is_followed():
                 torch.testing.assert_close(
                     ours.double(), right, rtol=0, atol=1e-5 * max(right.abs().max().item(), 1e-9)
                 )
+
+
+def test_weights_of_keypoints_that_are_learnt_get_their_gradients():
+    model, exact, arguments, wide = both("smpl", (3,))
+    slopes = []
+    for body_model, given in ((model, arguments), (exact, wide)):
+        points = body_model.vertex_bases(torch.arange(9))
+        weights = torch.full((2, 9), 1 / 9, dtype=body_model.dtype, requires_grad=True)
+        joints = torch.zeros(2, 24, dtype=body_model.dtype, requires_grad=True)
+        found = body_model.keypoints(KeypointBases(points, weights, joints), **given)
+        slopes.append(torch.autograd.grad(found.square().sum(), (weights, joints)))
+    for ours, right in zip(*slopes, strict=True):
+        torch.testing.assert_close(ours.double(), right, rtol=0, atol=1e-5 * right.abs().max().item())
+
+
+def test_vertices_lie_point_after_point():
+    model = BodyModel(synthetic_model("smpl", num_vertices=70))
+    arguments = random_arguments(model.data, 5, dtype=F32)
+    assert model(**arguments).vertices.is_contiguous()
+    assert model.vertices_and_joints(model.vertex_bases(torch.arange(9)), **arguments)[0].is_contiguous()
 
 
 def test_only_gradients_that_are_wanted_are_made():
