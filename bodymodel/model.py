@@ -22,6 +22,7 @@ from .arguments import (
     rotation_constants,
 )
 from .buffers import arrays_for_speed
+from . import compiled_op as compiled_op  # registers the operators
 from .compiled_passes import CompiledPasses
 from .data import BodyModelData
 from .freeze import freeze_shape, frozen_constants

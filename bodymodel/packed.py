@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import Any
 
@@ -34,6 +35,29 @@ def packed_on(owner: Tensor, sources: tuple[Tensor | None, ...], pack: Callable[
     if kept is None or not all(map(is_, kept.sources, sources)):
         kept = owner._physique_packed = Packed(pack(), sources)  # pyright: ignore[reportAttributeAccessIssue]
     return kept.packed
+
+
+def packed_with(sources: Sequence[Tensor], pack: Callable[[], Any], about: str = "") -> Any:
+    """Return what `pack` makes of `sources`, which is kept with the memory of the first as long as that lives.
+
+    Unlike what is kept by `packed_on`, it is found again by other views of the same memory, such as graphs hand on, and
+    leaves nothing on tensors that are saved. It keeps no source alive.
+
+    Args:
+        sources: what is packed.
+        pack: packs it.
+        about: what else the result depends on.
+    """
+    memory: Any = sources[0].untyped_storage()
+    if not hasattr(memory, "_physique_packed"):
+        memory._physique_packed = {}
+    shapes = about, tuple((value.storage_offset(), value.shape, value.stride()) for value in sources)
+    memories = [value.untyped_storage() for value in sources[1:]]
+    packed, others = memory._physique_packed.get(shapes, (None, ()))
+    if packed is None or not all(other() is now for other, now in zip(others, memories, strict=True)):
+        packed = pack()
+        memory._physique_packed[shapes] = packed, [weakref.ref(now) for now in memories]
+    return packed
 
 
 def pack_tree(

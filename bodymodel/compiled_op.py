@@ -1,0 +1,206 @@
+"""The compiled kernel as operators of PyTorch, `physique::pose` and its backward, which compiled programs call.
+
+An operator outlives its caller: in graphs, in their caches on disk, in other processes. So it takes all that it reads,
+and no handle to something kept here: a model's constants as tensors, and what else there is to know of it as a text.
+Constants are packed for the kernel when they first come, and stay packed as long as their memory lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .arguments import rotation_constants
+from .backend import built_kernel
+from .compiled_call import CompiledCall
+from .compiled_passes import CompiledPasses
+from .compiled_trace import HAS_OPERATORS, read_description
+from .fused_chain import gradients_with_graph
+from .kinematics import KinematicTables, kinematic_tables
+from .packed import pack_points, packed_with
+from .passes import joints_pass, subset_pass, whole_pass, without_autocast
+from .skinning import VertexBases
+
+Tensors = Sequence[Tensor]
+
+
+def pose(
+    values: Tensors, tree: Tensors, points: Tensors, names: str, model: str, turned: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pose bodies.
+
+    Args:
+        values: arguments of a body model, float32, (B, *event) each.
+        tree: the constants that joints are made of, those of `CompiledPasses.tree_names`.
+        points: template, directions and weights of what is posed; none for joints alone.
+        names: of the arguments, with commas between them.
+        model: its description.
+        turned: whether rotations are wanted.
+
+    Returns:
+        planes (B, 3, N), joints (B, J, 3), rotations (B, J, 3, 3). N and the rotations' J are 0 for what is not wanted.
+    """
+    posed, joints, rotations = _Call(values, tree, points, names, model, turned).forward()
+    return posed, joints, rotations if turned else joints.new_empty(len(joints), 0, 3, 3)
+
+
+def pose_backward(
+    posed: Tensor | None,
+    joints: Tensor | None,
+    rotations: Tensor | None,
+    values: Tensors,
+    tree: Tensors,
+    points: Tensors,
+    needed: Sequence[bool],
+    names: str,
+    model: str,
+    turned: bool,
+) -> list[Tensor]:
+    """Return gradients by the `values` that are `needed`, of those by the results of `pose` (None: zero)."""
+    call = _Call(values, tree, points, names, model, turned)
+    found = call.backward(tuple(call.reading.given.values()), (posed, joints, rotations), tuple(needed))
+    return [slope.view(value.shape) for slope, value in zip(found, values, strict=True) if slope is not None]
+
+
+class _Call(CompiledCall):
+    """One call of the kernel by an operator."""
+
+    def __init__(self, values: Tensors, tree: Tensors, points: Tensors, names: str, model: str, turned: bool) -> None:
+        kernel, passes = built_kernel(), _passes_of(model)
+        if kernel is None:
+            raise ValueError("backend: expected the compiled kernel, got none; compile the program where it runs")
+        reading = passes.read_with_care(dict(zip(names.split(","), values, strict=True)))
+        if reading is None or len(reading.batch) != 1 or len(reading.given) != len(values):
+            raise ValueError(f"values: expected {names} of one batch, float32 on the CPU; call the model instead")
+        self.kernel, self.passes, self.reading, self.kind = kernel, passes, reading, "whole" if turned else "subset"
+        self.constants = {"_template": tree[0], **dict(zip(passes.tree_names, tree, strict=True))}
+        self.tree = packed_with(tree, lambda: passes.packed_tree(kernel, self.constants), model)
+        self.points, self.count = None, 0
+        if points:
+            template, directions, weights = points
+            bases = VertexBases(template, directions, weights, passes.shapes)
+            self.points = packed_with((directions, template, weights), lambda: pack_points(kernel, bases))
+            self.count = weights.shape[-1]
+
+
+@lru_cache(maxsize=64)
+def _passes_of(model: str) -> CompiledPasses:
+    """Return the passes of all models of this description. Nothing is packed on them."""
+    return CompiledPasses(*read_description(model))
+
+
+def _pose_shapes(
+    values: Tensors, tree: Tensors, points: Tensors, names: str, model: str, turned: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    bodies, joints = values[0].shape[0], _passes_of(model).plan.num_joints
+    shapes = (3, points[-1].shape[-1] if points else 0), (joints, 3), (joints if turned else 0, 3, 3)
+    posed, placed, rotations = (values[0].new_empty(bodies, *shape) for shape in shapes)
+    return posed, placed, rotations
+
+
+def _backward_shapes(
+    posed: Tensor | None, joints: Tensor | None, rotations: Tensor | None, values: Tensors, *others: Any
+) -> list[Tensor]:
+    needed = others[2]
+    return [value.new_empty(value.shape) for value, needs in zip(values, needed, strict=True) if needs]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    values, tree, points, *ctx.rest = inputs
+    ctx.counts = len(values), len(tree), len(points)
+    ctx.save_for_backward(*values, *tree, *points)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, *upstream: Tensor | None) -> Any:
+    saved, (count, joints, _) = list(ctx.saved_tensors), ctx.counts
+    values, tree, points = saved[:count], saved[count : count + joints], saved[count + joints :]
+    needed = list(ctx.needs_input_grad[0])
+    if torch.is_grad_enabled():  # somebody wants derivatives of these gradients
+
+        def plainly(*values: Tensor) -> tuple[Tensor | None, ...]:
+            return _pose_plainly(values, tree, points, *ctx.rest)
+
+        slopes = list(gradients_with_graph(plainly, values, upstream, needed))
+    else:
+        found = iter(torch.ops.physique.pose_backward(*upstream, values, tree, points, needed, *ctx.rest))
+        slopes = [next(found) if needs else None for needs in needed]
+    return slopes, [None] * len(tree), [None] * len(points), None, None, None
+
+
+def _pose_plainly(
+    values: Tensors, tree: Tensors, points: Tensors, names: str, model: str, turned: bool
+) -> tuple[Tensor | None, ...]:
+    """Return what `pose` returns, None for what it leaves empty, by operations of PyTorch."""
+    passes, like = _passes_of(model), values[0]
+    tables = kinematic_tables(passes.plan.row.skeleton, dtype=like.dtype)
+    constants = {f"_tree_{name}": table for name, table in zip(KinematicTables._fields, tables, strict=True)}
+    constants |= rotation_constants(like.dtype, None) | dict(zip(passes.tree_names, tree, strict=True))
+    given = passes.signature.read(dict(zip(names.split(","), values, strict=True)), like.dtype)
+    with without_autocast("cpu"):
+        if not points:
+            return None, joints_pass(passes.plan, constants, given), None
+        bases = VertexBases(points[0], points[1], points[2], passes.shapes)
+        if not turned:
+            vertices, joints = subset_pass(passes.plan, constants, bases, given, given.batch)
+            return vertices.transpose(-1, -2), joints, None
+        constants |= {f"_{name}": value for name, value in bases._asdict().items()}
+        out = whole_pass(passes.plan, constants, given)
+        return out.vertices.transpose(-1, -2), out.joints, out.joint_rotations
+
+
+def _pose_of_all(info: Any, in_dims: tuple[Any, ...], values: Tensors, *others: Any) -> tuple[Any, Any]:
+    """Pose what `vmap` maps as one batch."""
+    _refuse_mapped(in_dims[1:3])
+    flat = _as_one_batch(values, in_dims[0], info.batch_size)
+    found = torch.ops.physique.pose(flat, *others)
+    return tuple(value.unflatten(0, (info.batch_size, -1)) for value in found), (0, 0, 0)
+
+
+def _backward_of_all(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
+    """Differentiate what `vmap` maps as one batch."""
+    _refuse_mapped(in_dims[4:6])
+    upstream = _as_one_batch(inputs[:3], in_dims[:3], info.batch_size)
+    values = _as_one_batch(inputs[3], in_dims[3], info.batch_size)
+    found = torch.ops.physique.pose_backward(*upstream, values, *inputs[4:])
+    return [value.unflatten(0, (info.batch_size, -1)) for value in found], [0] * len(found)
+
+
+def _as_one_batch(values: Sequence[Any], dims: Sequence[int | None], size: int) -> list[Any]:
+    """Return values (B, ...) of which some are mapped along `dims`, as (size B, ...)."""
+    found = []
+    for value, dim in zip(values, dims, strict=True):
+        if value is not None:
+            value = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+            value = value.flatten(0, 1)
+        found.append(value)
+    return found
+
+
+def _refuse_mapped(dims: Any) -> None:
+    if any(dim is not None for dim in torch.utils._pytree.tree_leaves(dims)):
+        raise ValueError("constants: expected one model for all samples, got some mapped by vmap; use a loop")
+
+
+def _register() -> None:
+    same = "Tensor[] values, Tensor[] tree, Tensor[] points"
+    rest = "str names, str model, bool turned"
+    upstream = "Tensor? posed, Tensor? joints, Tensor? rotations"
+    schemas = f"({same}, {rest}) -> (Tensor, Tensor, Tensor)", f"({upstream}, {same}, bool[] needed, {rest}) -> Tensor[]"
+    for name, run, schema, shapes, mapped in (
+        ("physique::pose", pose, schemas[0], _pose_shapes, _pose_of_all),
+        ("physique::pose_backward", pose_backward, schemas[1], _backward_shapes, _backward_of_all),
+    ):
+        operator = torch.library.custom_op(name, run, mutates_args=(), device_types="cpu", schema=schema)
+        operator.register_fake(shapes)
+        operator.register_vmap(mapped)
+        if run is pose:
+            operator.register_autograd(_differentiate, setup_context=_keep)
+
+
+if HAS_OPERATORS:
+    _register()
