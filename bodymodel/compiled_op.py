@@ -120,7 +120,7 @@ def _differentiate(ctx: Any, *upstream: Tensor | None) -> Any:
     saved, (count, joints, _) = list(ctx.saved_tensors), ctx.counts
     values, tree, points = saved[:count], saved[count : count + joints], saved[count + joints :]
     needed = list(ctx.needs_input_grad[0])
-    if torch.is_grad_enabled():  # somebody wants derivatives of these gradients
+    if torch.is_grad_enabled() or any(map(_is_batch_of_gradients, upstream)):  # derivatives of these are wanted, or many
 
         def plainly(*values: Tensor) -> tuple[Tensor | None, ...]:
             return _pose_plainly(values, tree, points, *ctx.rest)
@@ -130,6 +130,11 @@ def _differentiate(ctx: Any, *upstream: Tensor | None) -> Any:
         found = iter(torch.ops.physique.pose_backward(*upstream, values, tree, points, needed, *ctx.rest))
         slopes = [next(found) if needs else None for needs in needed]
     return slopes, [None] * len(tree), [None] * len(points), None, None, None
+
+
+def _is_batch_of_gradients(value: Tensor | None) -> bool:
+    """Return whether this is one of `is_grads_batched`, which no rule of an operator is asked about."""
+    return value is not None and torch._C._functorch.is_legacy_batchedtensor(value)
 
 
 def _pose_plainly(
@@ -158,7 +163,7 @@ def _pose_of_all(info: Any, in_dims: tuple[Any, ...], values: Tensors, *others: 
     _refuse_mapped(in_dims[1:3])
     flat = _as_one_batch(values, in_dims[0], info.batch_size)
     found = torch.ops.physique.pose(flat, *others)
-    return tuple(value.unflatten(0, (info.batch_size, -1)) for value in found), (0, 0, 0)
+    return tuple(_mapped(value, info.batch_size) for value in found), (0, 0, 0)
 
 
 def _backward_of_all(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
@@ -167,7 +172,7 @@ def _backward_of_all(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple
     upstream = _as_one_batch(inputs[:3], in_dims[:3], info.batch_size)
     values = _as_one_batch(inputs[3], in_dims[3], info.batch_size)
     found = torch.ops.physique.pose_backward(*upstream, values, *inputs[4:])
-    return [value.unflatten(0, (info.batch_size, -1)) for value in found], [0] * len(found)
+    return [_mapped(value, info.batch_size) for value in found], [0] * len(found)
 
 
 def _as_one_batch(values: Sequence[Any], dims: Sequence[int | None], size: int) -> list[Any]:
@@ -179,6 +184,11 @@ def _as_one_batch(values: Sequence[Any], dims: Sequence[int | None], size: int) 
             value = value.flatten(0, 1)
         found.append(value)
     return found
+
+
+def _mapped(value: Tensor, size: int) -> Tensor:
+    """Undo `_as_one_batch`."""
+    return value.unflatten(0, (size, value.shape[0] // size))
 
 
 def _refuse_mapped(dims: Any) -> None:
