@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .arguments import rotation_constants
 from .backend import built_kernel
@@ -42,10 +43,9 @@ def pose(
         turned: whether rotations are wanted.
 
     Returns:
-        planes (B, 3, N), joints (B, J, 3), rotations (B, J, 3, 3). N and the rotations' J are 0 for what is not wanted.
+        planes (B, 3, N), joints (B, J, 3), and rotations (B, J, 3, 3), or nothing (0,) where they are not wanted.
     """
-    posed, joints, rotations = _Call(values, tree, points, names, model, turned).forward()
-    return posed, joints, rotations if turned else joints.new_empty(len(joints), 0, 3, 3)
+    return _Call(values, tree, points, names, model, turned).forward()
 
 
 def pose_backward(
@@ -73,9 +73,12 @@ class _Call(CompiledCall):
         kernel, passes = built_kernel(), _passes_of(model)
         if kernel is None:
             raise ValueError("backend: expected the compiled kernel, got none; compile the program where it runs")
-        reading = passes.read_with_care(dict(zip(names.split(","), values, strict=True)))
-        if reading is None or len(reading.batch) != 1 or len(reading.given) != len(values):
-            raise ValueError(f"values: expected {names} of one batch, float32 on the CPU; call the model instead")
+        if forward_ad._current_level >= 0:  # tangents do not come this far
+            raise ValueError("values: expected no forward mode, got a level of it; call a model instead")
+        reading = passes.read(kernel, dict(zip(names.split(","), values, strict=True)), True)
+        if reading is None or len(reading.batch) != 1 or any(len(value) != reading.bodies for value in values):
+            shapes = [tuple(value.shape) for value in values]
+            raise ValueError(f"values: expected {names} of one batch (B,), float32, got {shapes}; call a model instead")
         self.kernel, self.passes, self.reading, self.kind = kernel, passes, reading, "whole" if turned else "subset"
         self.constants = {"_template": tree[0], **dict(zip(passes.tree_names, tree, strict=True))}
         self.tree = packed_with(tree, lambda: passes.packed_tree(kernel, self.constants), model)
@@ -97,9 +100,9 @@ def _pose_shapes(
     values: Tensors, tree: Tensors, points: Tensors, names: str, model: str, turned: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     bodies, joints = values[0].shape[0], _passes_of(model).plan.num_joints
-    shapes = (3, points[-1].shape[-1] if points else 0), (joints, 3), (joints if turned else 0, 3, 3)
-    posed, placed, rotations = (values[0].new_empty(bodies, *shape) for shape in shapes)
-    return posed, placed, rotations
+    posed = values[0].new_empty(bodies, 3, points[-1].shape[-1] if points else 0)
+    rotations = values[0].new_empty(bodies, joints, 3, 3) if turned else values[0].new_empty(0)
+    return posed, values[0].new_empty(bodies, joints, 3), rotations
 
 
 def _backward_shapes(
@@ -120,12 +123,15 @@ def _differentiate(ctx: Any, *upstream: Tensor | None) -> Any:
     saved, (count, joints, _) = list(ctx.saved_tensors), ctx.counts
     values, tree, points = saved[:count], saved[count : count + joints], saved[count + joints :]
     needed = list(ctx.needs_input_grad[0])
-    if torch.is_grad_enabled() or any(map(_is_batch_of_gradients, upstream)):  # derivatives of these are wanted, or many
+    if torch.is_grad_enabled() or any(
+        map(_is_batch_of_gradients, upstream)
+    ):  # derivatives of these are wanted, or many
 
         def plainly(*values: Tensor) -> tuple[Tensor | None, ...]:
             return _pose_plainly(values, tree, points, *ctx.rest)
 
-        slopes = list(gradients_with_graph(plainly, values, upstream, needed))
+        with torch.enable_grad():
+            slopes = list(gradients_with_graph(plainly, values, upstream, needed))
     else:
         found = iter(torch.ops.physique.pose_backward(*upstream, values, tree, points, needed, *ctx.rest))
         slopes = [next(found) if needs else None for needs in needed]
@@ -162,8 +168,10 @@ def _pose_of_all(info: Any, in_dims: tuple[Any, ...], values: Tensors, *others: 
     """Pose what `vmap` maps as one batch."""
     _refuse_mapped(in_dims[1:3])
     flat = _as_one_batch(values, in_dims[0], info.batch_size)
-    found = torch.ops.physique.pose(flat, *others)
-    return tuple(_mapped(value, info.batch_size) for value in found), (0, 0, 0)
+    posed, joints, rotations = torch.ops.physique.pose(flat, *others)
+    turned = others[-1]
+    rotations = _mapped(rotations, info.batch_size) if turned else rotations
+    return (_mapped(posed, info.batch_size), _mapped(joints, info.batch_size), rotations), (0, 0, 0 if turned else None)
 
 
 def _backward_of_all(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
@@ -196,21 +204,24 @@ def _refuse_mapped(dims: Any) -> None:
         raise ValueError("constants: expected one model for all samples, got some mapped by vmap; use a loop")
 
 
-def _register() -> None:
+def _register() -> torch.library.Library:
     same = "Tensor[] values, Tensor[] tree, Tensor[] points"
     rest = "str names, str model, bool turned"
     upstream = "Tensor? posed, Tensor? joints, Tensor? rotations"
-    schemas = f"({same}, {rest}) -> (Tensor, Tensor, Tensor)", f"({upstream}, {same}, bool[] needed, {rest}) -> Tensor[]"
-    for name, run, schema, shapes, mapped in (
-        ("physique::pose", pose, schemas[0], _pose_shapes, _pose_of_all),
-        ("physique::pose_backward", pose_backward, schemas[1], _backward_shapes, _backward_of_all),
+    library = torch.library.Library("physique", "DEF")
+    library.define(f"pose({same}, {rest}) -> (Tensor, Tensor, Tensor)")
+    library.define(f"pose_backward({upstream}, {same}, bool[] needed, {rest}) -> Tensor[]")
+    for run, shapes, mapped in (
+        (pose, _pose_shapes, _pose_of_all),
+        (pose_backward, _backward_shapes, _backward_of_all),
     ):
-        operator = torch.library.custom_op(name, run, mutates_args=(), device_types="cpu", schema=schema)
-        operator.register_fake(shapes)
-        operator.register_vmap(mapped)
-        if run is pose:
-            operator.register_autograd(_differentiate, setup_context=_keep)
+        name = f"physique::{run.__name__}"
+        library.impl(run.__name__, run, "CPU")
+        torch.library.register_fake(name, shapes, lib=library)
+        torch.library.register_vmap(name, mapped, lib=library)
+    torch.library.register_autograd("physique::pose", _differentiate, setup_context=_keep, lib=library)
+    return library
 
 
-if HAS_OPERATORS:
-    _register()
+# Not `torch.library.custom_op`, whose checks of every call take 8 µs, as long as what one body's joints are made in.
+_LIBRARY = _register() if HAS_OPERATORS else None

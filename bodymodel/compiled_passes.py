@@ -70,7 +70,7 @@ class CompiledPasses:
         kernel = self._suiting(constants)
         if kernel is None:
             return self._traced_whole(constants, arguments)
-        reading = self._read(kernel, arguments)
+        reading = self.read(kernel, arguments, torch.is_grad_enabled())
         if reading is None:
             return None
         call = CompiledCall(kernel, self, constants, reading, "whole", None)
@@ -89,7 +89,7 @@ class CompiledPasses:
         joints = kernel.joints(self.tree(constants), self._slots, arguments, torch.is_grad_enabled(), like.new_empty)
         if joints is not None:
             return joints
-        reading = self.read_with_care(arguments)
+        reading = self._read_with_care(arguments)
         return None if reading is None else CompiledCall(kernel, self, constants, reading, "joints", None).run()[1]
 
     def subset(
@@ -100,7 +100,7 @@ class CompiledPasses:
         if kernel is None:
             found = self._traced(constants, bases, arguments)
             return None if found is None else (found[0].transpose(-1, -2), found[1])
-        reading = self._read(kernel, arguments) if _is_one_set(bases) else None
+        reading = self.read(kernel, arguments, torch.is_grad_enabled()) if _is_one_set(bases) else None
         if reading is None:
             return None
         posed, joints, _ = CompiledCall(kernel, self, constants, reading, "subset", bases).run()
@@ -113,7 +113,7 @@ class CompiledPasses:
         if kernel is None:
             found = self._traced(constants, points, arguments)
             return None if found is None else _mixed(bases, found[0], found[1])
-        reading = self._read(kernel, arguments) if _is_one_set(points) else None
+        reading = self.read(kernel, arguments, torch.is_grad_enabled()) if _is_one_set(points) else None
         if reading is None:
             return None
         if reading.wanted or point_weights.requires_grad or point_weights.dtype != torch.float32:
@@ -188,17 +188,17 @@ class CompiledPasses:
         whole = torch.Size(batch)
         return Arguments(coefficients, parts, "axis_angle", given.get(self._transl), dict.fromkeys(parts, whole), whole)
 
-    def _read(self, kernel: Any, arguments: Mapping[str, Any]) -> Reading | None:
-        """Check the arguments and take their addresses; None where anything is out of the ordinary."""
+    def read(self, kernel: Any, arguments: Mapping[str, Any], graph: bool) -> Reading | None:
+        """Check the arguments and take their addresses; None for what the kernel does not take."""
         read: tuple[Any, Any, Any] | None = kernel.read(self._slots, arguments, self._transl + 1)
         if read is None:
-            return self.read_with_care(arguments)
-        if not torch.is_grad_enabled():
+            return self._read_with_care(arguments)
+        if not graph:
             return Reading(*read)
         values = {self._slots[name][0]: value for name, value in arguments.items() if value is not None}
         return Reading(*read, values, any(value.requires_grad for value in values.values()))
 
-    def read_with_care(self, arguments: Mapping[str, Any]) -> Reading | None:
+    def _read_with_care(self, arguments: Mapping[str, Any]) -> Reading | None:
         """Read arguments that want gradients, broadcast, are not contiguous, or in half precision; else return None."""
         given: dict[int, Tensor] = {}
         batches: list[torch.Size] = []

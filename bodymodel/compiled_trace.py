@@ -68,7 +68,7 @@ def traced_pose(
         return None
     flat = [_flat(value, own, given.batch) for value, own in zip(values, given.batches.values(), strict=True)]
     found = torch.ops.physique.pose(flat, tree, points, ",".join(given.batches), passes.description, turned)
-    return [_unflat(value, given.batch) for value in found]
+    return [_unflat(value, given.batch) for value in (found if turned else found[:2])]
 
 
 def _is_plain(value: Tensor) -> bool:

@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 
 from ..geometry import to_matrix
 from ..geometry.checks import broadcast_batches, expect_finite, expect_shape
+from . import compiled_op as compiled_op  # registers the operators of compiled programs
 from .arguments import (
     BodyArguments,
     PoseArguments,
@@ -22,7 +23,6 @@ from .arguments import (
     rotation_constants,
 )
 from .buffers import arrays_for_speed
-from . import compiled_op as compiled_op  # registers the operators
 from .compiled_passes import CompiledPasses
 from .data import BodyModelData
 from .freeze import freeze_shape, frozen_constants
