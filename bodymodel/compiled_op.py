@@ -7,13 +7,15 @@ Constants are packed for the kernel when they first come, and stay packed as lon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
+from torch.utils._pytree import tree_leaves
 
 from .arguments import rotation_constants
 from .backend import built_kernel
@@ -62,7 +64,14 @@ def pose_backward(
 ) -> list[Tensor]:
     """Return gradients by the `values` that are `needed`, of those by the results of `pose` (None: zero)."""
     call = _Call(values, tree, points, names, model, turned)
-    found = call.backward(tuple(call.reading.given.values()), (posed, joints, rotations), tuple(needed))
+    upstream = posed, joints, rotations
+    for value, shape in zip(upstream, _shapes(values, points, model, turned), strict=True):
+        if value is not None and (value.shape != shape or value.dtype != torch.float32):
+            raise ValueError(
+                f"posed, joints, rotations: expected {shape} in float32, got {value.dtype} "
+                f"{tuple(value.shape)}; give what autograd gives"
+            )
+    found = call.backward(tuple(call.reading.given.values()), upstream, tuple(needed))
     return [slope.view(value.shape) for slope, value in zip(found, values, strict=True) if slope is not None]
 
 
@@ -80,13 +89,15 @@ class _Call(CompiledCall):
             shapes = [tuple(value.shape) for value in values]
             raise ValueError(f"values: expected {names} of one batch (B,), float32, got {shapes}; call a model instead")
         self.kernel, self.passes, self.reading, self.kind = kernel, passes, reading, "whole" if turned else "subset"
-        self.constants = {"_template": tree[0], **dict(zip(passes.tree_names, tree, strict=True))}
-        self.tree = packed_with(tree, lambda: passes.packed_tree(kernel, self.constants), model)
+        self.constants = {**dict(zip(passes.tree_names, tree, strict=True)), "_template": tree[0]}
+        self.tree = packed_with(tree, lambda: passes.packed_tree(kernel, _checked(self.constants)), model)
         self.points, self.count = None, 0
         if points:
             template, directions, weights = points
             bases = VertexBases(template, directions, weights, passes.shapes)
-            self.points = packed_with((directions, template, weights), lambda: pack_points(kernel, bases))
+            self.points = packed_with(
+                (directions, template, weights), lambda: _checked(bases._asdict()) and pack_points(kernel, bases)
+            )
             self.count = weights.shape[-1]
 
 
@@ -96,13 +107,25 @@ def _passes_of(model: str) -> CompiledPasses:
     return CompiledPasses(*read_description(model))
 
 
-def _pose_shapes(
-    values: Tensors, tree: Tensors, points: Tensors, names: str, model: str, turned: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _checked(constants: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return constants that are what the kernel reads."""
+    for name, value in constants.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float32:
+            raise ValueError(f"{name}: expected float32, got {value.dtype}; call a model instead")
+    return constants
+
+
+def _shapes(values: Tensors, points: Tensors, model: str, turned: bool) -> tuple[tuple[Any, ...], ...]:
+    """Return the shapes of what `pose` returns."""
     bodies, joints = values[0].shape[0], _passes_of(model).plan.num_joints
-    posed = values[0].new_empty(bodies, 3, points[-1].shape[-1] if points else 0)
-    rotations = values[0].new_empty(bodies, joints, 3, 3) if turned else values[0].new_empty(0)
-    return posed, values[0].new_empty(bodies, joints, 3), rotations
+    posed = bodies, 3, points[-1].shape[-1] if points else 0
+    return posed, (bodies, joints, 3), (bodies, joints, 3, 3) if turned else (0,)
+
+
+def _made_shapes(
+    values: Tensors, tree: Tensors, points: Tensors, names: str, model: str, turned: bool
+) -> tuple[Tensor, ...]:
+    return tuple(values[0].new_empty(shape) for shape in _shapes(values, points, model, turned))
 
 
 def _backward_shapes(
@@ -123,9 +146,8 @@ def _differentiate(ctx: Any, *upstream: Tensor | None) -> Any:
     saved, (count, joints, _) = list(ctx.saved_tensors), ctx.counts
     values, tree, points = saved[:count], saved[count : count + joints], saved[count + joints :]
     needed = list(ctx.needs_input_grad[0])
-    if torch.is_grad_enabled() or any(
-        map(_is_batch_of_gradients, upstream)
-    ):  # derivatives of these are wanted, or many
+    # Derivatives of these gradients are wanted, or many of these at once.
+    if torch.is_grad_enabled() or any(map(_is_batch_of_gradients, upstream)):
 
         def plainly(*values: Tensor) -> tuple[Tensor | None, ...]:
             return _pose_plainly(values, tree, points, *ctx.rest)
@@ -140,7 +162,7 @@ def _differentiate(ctx: Any, *upstream: Tensor | None) -> Any:
 
 def _is_batch_of_gradients(value: Tensor | None) -> bool:
     """Return whether this is one of `is_grads_batched`, which no rule of an operator is asked about."""
-    return value is not None and torch._C._functorch.is_legacy_batchedtensor(value)
+    return value is not None and is_legacy_batchedtensor(value)
 
 
 def _pose_plainly(
@@ -200,7 +222,7 @@ def _mapped(value: Tensor, size: int) -> Tensor:
 
 
 def _refuse_mapped(dims: Any) -> None:
-    if any(dim is not None for dim in torch.utils._pytree.tree_leaves(dims)):
+    if any(dim is not None for dim in tree_leaves(dims)):
         raise ValueError("constants: expected one model for all samples, got some mapped by vmap; use a loop")
 
 
@@ -212,7 +234,7 @@ def _register() -> torch.library.Library:
     library.define(f"pose({same}, {rest}) -> (Tensor, Tensor, Tensor)")
     library.define(f"pose_backward({upstream}, {same}, bool[] needed, {rest}) -> Tensor[]")
     for run, shapes, mapped in (
-        (pose, _pose_shapes, _pose_of_all),
+        (pose, _made_shapes, _pose_of_all),
         (pose_backward, _backward_shapes, _backward_of_all),
     ):
         name = f"physique::{run.__name__}"

@@ -16,6 +16,8 @@ from .skinning import VertexBases
 
 # From about this many vertices on, the directions no longer fit into a core's caches, and fewer bytes are less time.
 MANY = 2048
+# How many things packed one memory keeps: a new view at every call is packed at every call, but does not pile up.
+MOST_VIEWS = 8
 
 
 class Packed:
@@ -40,8 +42,8 @@ def packed_on(owner: Tensor, sources: tuple[Tensor | None, ...], pack: Callable[
 def packed_with(sources: Sequence[Tensor], pack: Callable[[], Any], about: str = "") -> Any:
     """Return what `pack` makes of `sources`, which is kept with the memory of the first as long as that lives.
 
-    Unlike what is kept by `packed_on`, it is found again by other views of the same memory, such as graphs hand on, and
-    leaves nothing on tensors that are saved. It keeps no source alive.
+    Unlike what `packed_on` keeps, other views of the same memory find it again, such as graphs hand on, and it leaves
+    nothing on tensors that are saved. It keeps no source alive.
 
     Args:
         sources: what is packed.
@@ -51,12 +53,15 @@ def packed_with(sources: Sequence[Tensor], pack: Callable[[], Any], about: str =
     memory: Any = sources[0].untyped_storage()
     if not hasattr(memory, "_physique_packed"):
         memory._physique_packed = {}
-    shapes = about, tuple((value.storage_offset(), value.shape, value.stride()) for value in sources)
-    memories = [value.untyped_storage() for value in sources[1:]]
-    packed, others = memory._physique_packed.get(shapes, (None, ()))
-    if packed is None or not all(other() is now for other, now in zip(others, memories, strict=True)):
+    kept: dict[Any, tuple[Any, list[Any]]] = memory._physique_packed
+    views = about, tuple((value.storage_offset(), value.shape, value.stride()) for value in sources)
+    others = [value.untyped_storage() for value in sources[1:]]
+    packed, references = kept.get(views, (None, []))
+    if packed is None or not all(reference() is other for reference, other in zip(references, others, strict=True)):
         packed = pack()
-        memory._physique_packed[shapes] = packed, [weakref.ref(now) for now in memories]
+        if len(kept) == MOST_VIEWS:
+            del kept[next(iter(kept))]
+        kept[views] = packed, [weakref.ref(other) for other in others]
     return packed
 
 

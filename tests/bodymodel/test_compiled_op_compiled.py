@@ -18,6 +18,7 @@ from physique.bodymodel import (
     BodyModel,
     KeypointRegressor,
     compiled_op,
+    packed,
     segment_scale_model,
     synthetic_model,
     use_backend,
@@ -151,6 +152,17 @@ def test_compiled_programs_run_on_the_operator_with_the_same_numbers_and_gradien
 @pytest.mark.parametrize("batch", [(1,), (3,), (2, 3)], ids=str)
 def test_the_default_backend_gives_the_same_numbers_and_gradients(batch):
     assert_runs_on_the_operator(*model_and_arguments("smpl", batch), "inductor")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the default backend needs a C++ compiler")
+def test_a_program_from_the_cache_has_the_constants_of_the_model_that_calls_it():
+    _, arguments = model_and_arguments()
+    for seed in range(3):
+        torch.compiler.reset()
+        model = BodyModel(synthetic_model("smpl", num_vertices=40, seed=seed))
+        found = torch.compile(lambda m, a: m(**a)[:3], fullgraph=True)(model, arguments)
+        assert_same(found, model(**arguments)[:3])
 
 
 def shared_shape(arguments):
@@ -461,14 +473,31 @@ def test_the_operator_refuses_to_be_differentiated_by_transforms_and_in_forward_
 def test_wrong_operands_are_refused():
     model, arguments = model_and_arguments()
     values, tree, points, names, *rest = operands(model, arguments, "whole")
+
+    def run(values, tree, points):
+        return torch.ops.physique.pose(values, tree, points, names, *rest)
+
+    def double(tensors):
+        return [value.double() for value in tensors]
+
     for wrong in (
-        [value.double() for value in values],
+        double(values),
         [values[0][:2], *values[1:]],
+        [values[0][:1], *values[1:]],
         [value[0] for value in values],
         [value[..., :1] for value in values],
     ):
         with refuses("values"):
-            torch.ops.physique.pose(wrong, tree, points, names, *rest)
+            run(wrong, tree, points)
+    with refuses("_lever_template"):
+        run(values, double(tree), points)
+    with refuses("template"):
+        run(values, tree, double(points))
+    upstream = run(values, tree, points)
+    needed = [True] * len(values)
+    for wrong in (double(upstream), [value[:2] for value in upstream], upstream[::-1]):
+        with refuses("posed, joints, rotations"):
+            torch.ops.physique.pose_backward(*wrong, values, tree, points, needed, names, *rest)
 
 
 def test_errors_are_those_of_the_plain_reading():
@@ -482,13 +511,13 @@ def test_errors_are_those_of_the_plain_reading():
 
 def count_packing(monkeypatch):
     """Return a list that grows whenever points are packed."""
-    packed = []
+    found = []
     for module in ("compiled_op", "compiled_passes", "compiled_call"):
         original = sys.modules[f"physique.bodymodel.{module}"].pack_points
         monkeypatch.setattr(
-            f"physique.bodymodel.{module}.pack_points", lambda *a, f=original: (packed.append(1), f(*a))[1]
+            f"physique.bodymodel.{module}.pack_points", lambda *a, f=original: (found.append(1), f(*a))[1]
         )
-    return packed
+    return found
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
@@ -496,16 +525,16 @@ def test_constants_are_packed_once(monkeypatch, backend):
     model, arguments = model_and_arguments()
     calls = calls_of(model)
     leaves = {name: value.requires_grad_() for name, value in arguments.items()}
-    packed = count_packing(monkeypatch)
+    times = count_packing(monkeypatch)
     for kind, most in (("whole", 1), ("subset", 1), ("keypoints", 1), ("joints", 0)):
-        packed.clear()
+        times.clear()
         compiled = Compiled(calls[kind], backend)
         for _ in range(3):
             sum(value.sum() for value in compiled(**leaves)).backward()
-        assert len(packed) == most
-    packed.clear()
+        assert len(times) == most
+    times.clear()
     model(**arguments)  # has them from the compiled program
-    assert not packed
+    assert not times
 
 
 def test_a_model_that_moves_is_copied_or_changed_is_packed_again():
@@ -525,6 +554,19 @@ def test_a_model_that_moves_is_copied_or_changed_is_packed_again():
     torch.testing.assert_close(change, torch.ones_like(change), rtol=0, atol=1e-5)
     smaller = BodyModel(synthetic_model("smpl", num_vertices=33, seed=1))
     assert_same([compiled(smaller, arguments)], [smaller(**arguments).vertices])
+
+
+def test_views_that_change_at_every_call_do_not_pile_up():
+    memory = torch.arange(100.0)
+    for start in range(50):
+        kept = packed.packed_with([memory[start:]], lambda s=start: s)
+        assert kept == start == packed.packed_with([memory[start:]], lambda: None)
+    assert len(memory.untyped_storage()._physique_packed) == packed.MOST_VIEWS
+    other = memory.clone()
+    assert packed.packed_with([memory, other], lambda: "first") == "first"
+    assert packed.packed_with([memory.detach(), other.view(-1)], lambda: "again") == "first"
+    assert packed.packed_with([memory, other.clone()], lambda: "another") == "another"
+    assert packed.packed_with([memory, other], lambda: "again") == "again"
 
 
 def test_nothing_keeps_a_model_that_is_gone():
