@@ -1,9 +1,9 @@
 """The passes of `passes` by the compiled kernel, for the calls that suit it; each returns None for those that do not.
 
-It takes eager calls in float32 on the CPU with axis-angle rotations. What else there is (other types, rotations and
-devices, compilers and function transforms, wrong arguments) is left to the plain reading and the passes of PyTorch, and
-so are derivatives of derivatives. The kernel is called directly, not as a registered operator: on its way there
-`torch.library.custom_op` takes as long as all that one body's joints take here.
+It takes calls in float32 on the CPU with axis-angle rotations: eager ones directly, since the way through PyTorch's
+dispatcher takes longer than one body's joints, and those that `torch.compile` traces as an operator (`compiled_trace`).
+What else there is (other types, rotations and devices, exports and function transforms, wrong arguments) is left to the
+plain reading and the passes of PyTorch, and so are derivatives of derivatives.
 """
 
 from __future__ import annotations

@@ -500,6 +500,13 @@ def test_wrong_operands_are_refused():
             torch.ops.physique.pose_backward(*wrong, values, tree, points, needed, names, *rest)
 
 
+def test_where_no_kernel_was_built_the_operator_says_so(monkeypatch):
+    model, arguments = model_and_arguments()
+    monkeypatch.setattr(compiled_op, "built_kernel", lambda: None)
+    with refuses("backend"):
+        torch.ops.physique.pose(*operands(model, arguments, "joints"))
+
+
 def test_errors_are_those_of_the_plain_reading():
     model, _ = model_and_arguments()
     for wrong in (torch.zeros(2, 69), torch.zeros(2, 23, 3, dtype=torch.float64)):
