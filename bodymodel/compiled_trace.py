@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from sys import intern
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -86,15 +84,21 @@ def _unflat(value: Tensor, batch: torch.Size) -> Tensor:
 
 
 def describe(plan: Plan, signature: Signature) -> str:
-    """Return what there is to know of a model beside its tensors."""
-    coefficients = [(name, count) for name, (_, count) in signature.coefficients.items()]
-    return intern(json.dumps((plan.row.name, plan.num_vertices, plan.has_correctives, coefficients, plan.fixed)))
+    """Return what there is to know of a model beside its tensors, such as "flame 5023 1 betas:9,expression:9 jaw_pose".
+
+    Without quotes: PyTorch writes it into C++ programs as it is.
+    """
+    counts = [f"{name}:{count}" for name, (_, count) in signature.coefficients.items()]
+    shape = plan.num_vertices, int(plan.has_correctives)
+    return " ".join(map(str, (plan.row.name, *shape, ",".join(counts), ",".join(plan.fixed))))
 
 
 def read_description(text: str) -> tuple[Plan, Signature, Skeleton]:
     """Return what `describe` was given, and the tree."""
-    family, vertices, has_correctives, coefficients, fixed = json.loads(text)
-    row = family_by_name(family)
-    signature = Signature(row, coefficients, fixed)
+    family, vertices, has_correctives, counts, fixed = text.split(" ")
+    row, parts = family_by_name(family), tuple(filter(None, fixed.split(",")))
+    pairs = [pair.split(":") for pair in filter(None, counts.split(","))]
+    signature = Signature(row, [(name, int(count)) for name, count in pairs], parts)
     starts = {start: name for name, (start, _) in signature.coefficients.items()}
-    return Plan(row, vertices, row.skeleton.num_joints, has_correctives, starts, tuple(fixed)), signature, row.skeleton
+    plan = Plan(row, int(vertices), row.skeleton.num_joints, has_correctives == "1", starts, parts)
+    return plan, signature, row.skeleton

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo.testing
+import torch._inductor.config
 from body_arguments import random_arguments
 from physique.bodymodel import (
     BodyModel,
@@ -24,6 +25,7 @@ from physique.bodymodel import (
     use_backend,
 )
 from physique.bodymodel.backend import active_kernel
+from physique.bodymodel.compiled_trace import read_description
 from physique.geometry import axis_angle_to_matrix, check_values
 from refusals import refuses
 
@@ -152,6 +154,14 @@ def test_compiled_programs_run_on_the_operator_with_the_same_numbers_and_gradien
 @pytest.mark.parametrize("batch", [(1,), (3,), (2, 3)], ids=str)
 def test_the_default_backend_gives_the_same_numbers_and_gradients(batch):
     assert_runs_on_the_operator(*model_and_arguments("smpl", batch), "inductor")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the default backend needs a C++ compiler")
+def test_programs_that_are_c_plus_plus_throughout_call_the_operator():
+    model, arguments = model_and_arguments()
+    with torch._inductor.config.patch(cpp_wrapper=True):
+        assert_runs_on_the_operator(model, arguments, "inductor")
 
 
 @pytest.mark.slow
@@ -336,20 +346,20 @@ def test_transforms_in_and_around_compiled_programs_are_right_to_second_order():
     def energy(model, pose):
         return model(body_pose=pose, transl=pose[..., 0, :]).vertices.square().sum()
 
-    func = torch.func
-    for transform in (
-        lambda f, p, v: func.vmap(func.grad(f))(p),
-        lambda f, p, v: func.jvp(f, (p,), (v,))[1],
-        lambda f, p, v: func.grad(lambda q: (func.grad(f)(q) * v).sum())(p),
-    ):
-        right = transform(lambda p: energy(exact, p), pose.double(), step.double())
-        atol = 1e-5 * right.abs().max().item()
-        inside = Compiled(lambda p, t=transform: t(lambda q: energy(model, q), p, step))
-        torch.testing.assert_close(inside(pose).double(), right, rtol=0, atol=atol)
-        assert inside.operators == []
-        outside = Compiled(lambda p: energy(model, p), fullgraph=False)
-        outside(pose)
-        torch.testing.assert_close(transform(outside, pose, step).double(), right, rtol=0, atol=atol)
+    def transformed(f, p, v):
+        func = torch.func
+        second = func.grad(lambda q: (func.grad(f)(q) * v).sum())(p)
+        return func.vmap(func.grad(f))(p), func.jvp(f, (p,), (v,))[1], second
+
+    expected = transformed(lambda p: energy(exact, p), pose.double(), step.double())
+    inside = Compiled(lambda p, v: transformed(lambda q: energy(model, q), p, v))
+    outside = Compiled(lambda p: energy(model, p), fullgraph=False)
+    outside(pose)
+    assert outside.operators == ["physique.pose"]
+    for found in (inside(pose, step), transformed(outside, pose, step)):
+        for ours, right in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours.double(), right, rtol=0, atol=1e-5 * right.abs().max().item())
+    assert inside.operators == []
 
 
 def test_derivatives_of_derivatives_of_a_compiled_program_are_refused_or_right():
@@ -388,6 +398,15 @@ def operands(model, arguments, kind):
     points = [] if kind == "joints" else [constants[f"_{name}"] for name in ("template", "directions", "weights")]
     tree = [constants[name] for name in passes.tree_names]
     return [*arguments.values()], tree, points, ",".join(arguments), passes.description, kind == "whole"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_description_says_all_that_is_not_in_tensors(name):
+    model, arguments = model_and_arguments(name)
+    still = {name: value[0] for name, value in arguments.items() if name in ("betas", "jaw_pose", "leye_pose")}
+    for passes in (model._compiled, model.freeze(**still)._compiled):
+        plan, signature, _ = read_description(passes.description)
+        assert plan == passes.plan and vars(signature) == vars(passes.signature)
 
 
 KINDS = ("whole", "subset", "joints")
