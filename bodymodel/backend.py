@@ -72,6 +72,11 @@ def active_kernel() -> ModuleType | None:
     return _active
 
 
+def built_kernel() -> ModuleType | None:
+    """Return the compiled kernel where it was built, in use or not."""
+    return _kernel
+
+
 def _choose(name: str) -> None:
     global _active, _name
     names = _kernel.supported() if _kernel is not None else []

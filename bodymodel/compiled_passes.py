@@ -1,9 +1,9 @@
 """The passes of `passes` by the compiled kernel, for the calls that suit it; each returns None for those that do not.
 
-It takes eager calls in float32 on the CPU with axis-angle rotations. What else there is (other types, rotations and
-devices, compilers and function transforms, wrong arguments) is left to the plain reading and the passes of PyTorch, and
-so are derivatives of derivatives. The kernel is called directly, not as a registered operator: on its way there
-`torch.library.custom_op` takes as long as all that one body's joints take here.
+It takes calls in float32 on the CPU with axis-angle rotations: eager ones directly, since the way through PyTorch's
+dispatcher takes longer than one body's joints, and those that `torch.compile` traces as an operator (`compiled_trace`).
+What else there is (other types, rotations and devices, exports and function transforms, wrong arguments) is left to the
+plain reading and the passes of PyTorch, and so are derivatives of derivatives.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from .arguments import Arguments, Signature
 from .backend import active_kernel
 from .compiled_call import CompiledCall, Reading, is_looked_into
-from .keypoint_bases import KeypointBases
+from .compiled_trace import describe, is_compiled_to_run_here, traced_pose
+from .keypoint_bases import KeypointBases, mix_keypoints
 from .outputs import BodyOutput
-from .packed import Packed, pack_points, pack_tree
-from .passes import Plan, rest_later, vertex_bases
+from .packed import Packed, pack_points, pack_tree, packed_with
+from .passes import Plan, rest_later, shape_pass, vertex_bases, without_autocast
 from .skeleton import Skeleton
 from .skinning import VertexBases
 
 Constants = Mapping[str, Tensor]
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
+_FIXED = "_axis_angle_of_{}"
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -40,9 +42,13 @@ class CompiledPasses:
 
     def __init__(self, plan: Plan, signature: Signature, skeleton: Skeleton) -> None:
         """Number the arguments."""
-        self.plan, self._signature, self._skeleton = plan, signature, skeleton
+        self.plan, self.signature, self._skeleton = plan, signature, skeleton
         self._fits = plan.row.pose_feature == "matrix" or not plan.has_correctives
         self.shape_names = tuple(signature.coefficients)
+        self.shapes = sum(count for _, count in signature.coefficients.values())
+        moving = ("_moving_features",) if plan.fixed and plan.has_correctives else ()
+        self.tree_names = "_lever_template", "_lever_directions", *map(_FIXED.format, plan.fixed), *moving
+        self.description = describe(plan, signature)
         self._starts = [start for start, _ in signature.coefficients.values()]
         # Of each argument its place, its shape without batch (of shape arguments any), and how many numbers at most.
         slots: dict[str, tuple[int, tuple[int, ...], int]] = {}
@@ -57,30 +63,32 @@ class CompiledPasses:
         self._points: Packed | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.plan, self._signature, self._skeleton)
+        return type(self), (self.plan, self.signature, self._skeleton)
 
     def whole(self, constants: Constants, arguments: Mapping[str, Any]) -> BodyOutput | None:
         """Return what `whole_pass` returns; the rest body is made when it is first asked for."""
         kernel = self._suiting(constants)
-        reading = None if kernel is None else self._read(kernel, arguments)
+        if kernel is None:
+            return self._traced_whole(constants, arguments)
+        reading = self.read(kernel, arguments, torch.is_grad_enabled())
         if reading is None:
             return None
-        call = CompiledCall(kernel, self, constants, reading, "vertices")
-        posed, joints, rotations = call.run()
+        posed, joints, rotations = CompiledCall(kernel, self, constants, reading, "vertices").run()
         shape = {name: arguments.get(name) for name in self.shape_names}
-        rest = rest_later(self.plan, constants, self._signature.read(shape, torch.float32))
+        rest = rest_later(self.plan, constants, self.signature.read(shape, torch.float32))
         return BodyOutput(posed, joints, rotations, rest)
 
     def joints(self, constants: Constants, arguments: Mapping[str, Any]) -> Tensor | None:
         """Return what `joints_pass` returns."""
         kernel = self._suiting(constants)
         if kernel is None:
-            return None
+            found = self._traced(constants, None, arguments)
+            return None if found is None else found[1]
         like = constants["_template"]
         joints = kernel.joints(self.tree(constants), self._slots, arguments, torch.is_grad_enabled(), like.new_empty)
         if joints is not None:
             return joints
-        reading = self._read(kernel, arguments)
+        reading = self.read(kernel, arguments, torch.is_grad_enabled())
         return None if reading is None else CompiledCall(kernel, self, constants, reading, "joints").run()[0]
 
     def subset(
@@ -88,7 +96,10 @@ class CompiledPasses:
     ) -> tuple[Tensor, Tensor] | None:
         """Return what `subset_pass` returns, of one set for all bodies."""
         kernel = self._suiting(constants)
-        reading = self._read(kernel, arguments) if kernel is not None and _is_one_set(bases) else None
+        if kernel is None:
+            found = self._traced(constants, bases, arguments)
+            return None if found is None else (found[0], found[1])
+        reading = self.read(kernel, arguments, torch.is_grad_enabled()) if _is_one_set(bases) else None
         if reading is None:
             return None
         posed, joints = CompiledCall(kernel, self, constants, reading, bases).run()
@@ -97,13 +108,39 @@ class CompiledPasses:
     def keypoints(self, constants: Constants, bases: KeypointBases, arguments: Mapping[str, Any]) -> Tensor | None:
         """Return what `keypoints_pass` returns."""
         kernel = self._suiting(constants)
-        reading = self._read(kernel, arguments) if kernel is not None and _are_constant(bases) else None
-        return None if reading is None else CompiledCall(kernel, self, constants, reading, bases).run()[0]
+        if kernel is None:
+            found = self._traced(constants, bases.points, arguments)
+            return None if found is None else _mixed(bases, found[0], found[1])
+        reading = self.read(kernel, arguments, torch.is_grad_enabled()) if _is_one_set(bases.points) else None
+        if reading is None:
+            return None
+        if _are_constant(bases):
+            return CompiledCall(kernel, self, constants, reading, bases).run()[0]
+        return _mixed(bases, *CompiledCall(kernel, self, constants, reading, bases.points).run())
 
-    def _suiting(self, constants: Constants) -> Any:
+    def _traced_whole(self, constants: Constants, arguments: Mapping[str, Any]) -> BodyOutput | None:
+        found = self._traced(constants, vertex_bases(self.plan, constants), arguments, turned=True)
+        if found is None:
+            return None
+        shape = {name: arguments.get(name) for name in self.shape_names}
+        with without_autocast("cpu"):  # left out of the graph where nothing reads it
+            rest = shape_pass(self.plan, constants, self.signature.read(shape, torch.float32))
+        return BodyOutput(found[0], found[1], found[2], rest)
+
+    def _traced(
+        self, constants: Constants, bases: VertexBases | None, arguments: Mapping[str, Any], *, turned: bool = False
+    ) -> list[Tensor] | None:
+        """Return vertices, joints and rotations, by an operator of the program that is being compiled."""
+        if not is_compiled_to_run_here() or self._suiting(constants, traced=True) is None:
+            return None
+        if (arguments.get("rotation") or "axis_angle") != "axis_angle" or not (bases is None or _is_one_set(bases)):
+            return None
+        return traced_pose(self, constants, bases, arguments, self.signature.read(arguments, torch.float32), turned)
+
+    def _suiting(self, constants: Constants, *, traced: bool = False) -> Any:
         """Return the kernel where it may run this model in this call."""
         kernel = active_kernel()
-        if kernel is None or not self._fits or is_looked_into():
+        if kernel is None or not self._fits or (not traced and is_looked_into()):
             return None
         source = constants["_template"]
         return kernel if source.dtype is torch.float32 and source.is_cpu else None
@@ -112,20 +149,24 @@ class CompiledPasses:
         """Return the packed tree."""
         source = constants["_lever_template"]
         if self._tree is None or self._tree.sources[0] is not source:
-            plan = self.plan
-            fixed = {name: constants[f"_axis_angle_of_{name}"] for name in plan.fixed}
-            moving = constants["_moving_features"] if plan.fixed and plan.has_correctives else None
-            lever = torch.cat((source[None], constants["_lever_directions"]))
-            features = 9 * (plan.num_joints - 1) if plan.has_correctives else 0
-            packed = pack_tree(active_kernel(), lever, plan.row, self._skeleton, self._starts, fixed, moving, features)
-            self._tree = Packed(packed, (source,))
+            self._tree = Packed(self.packed_tree(active_kernel(), constants), (source,))
         return self._tree.packed
+
+    def packed_tree(self, kernel: Any, constants: Constants) -> Any:
+        """Pack the tree."""
+        plan = self.plan
+        fixed = {name: constants[_FIXED.format(name)] for name in plan.fixed}
+        moving = constants["_moving_features"] if plan.fixed and plan.has_correctives else None
+        lever = torch.cat((constants["_lever_template"][None], constants["_lever_directions"]))
+        features = 9 * (plan.num_joints - 1) if plan.has_correctives else 0
+        return pack_tree(kernel, lever, plan.row, self._skeleton, self._starts, fixed, moving, features)
 
     def points(self, constants: Constants) -> Any:
         """Return all vertices, packed."""
         source = constants["_directions"]
         if self._points is None or self._points.sources[0] is not source:
-            packed = pack_points(active_kernel(), vertex_bases(self.plan, constants))
+            bases = vertex_bases(self.plan, constants)
+            packed = packed_with((source, bases.template, bases.weights), lambda: pack_points(active_kernel(), bases))
             self._points = Packed(packed, (source,))
         return self._points.packed
 
@@ -139,12 +180,12 @@ class CompiledPasses:
         whole = torch.Size(batch)
         return Arguments(coefficients, parts, "axis_angle", given.get(self._transl), dict.fromkeys(parts, whole), whole)
 
-    def _read(self, kernel: Any, arguments: Mapping[str, Any]) -> Reading | None:
-        """Check the arguments and take their addresses; None where anything is out of the ordinary."""
+    def read(self, kernel: Any, arguments: Mapping[str, Any], graph: bool) -> Reading | None:
+        """Check the arguments and take their addresses; None for what the kernel does not take."""
         read: tuple[Any, Any, Any] | None = kernel.read(self._slots, arguments, self._transl + 1)
         if read is None:
             return self._read_with_care(arguments)
-        if not torch.is_grad_enabled():
+        if not graph:
             return Reading(*read)
         values = {self._slots[name][0]: value for name, value in arguments.items() if value is not None}
         return Reading(*read, values, any(value.requires_grad for value in values.values()))
@@ -201,9 +242,14 @@ def _is_one_set(bases: VertexBases) -> bool:
 
 
 def _are_constant(bases: KeypointBases) -> bool:
-    """Return whether these are one set for all bodies, with constant weights in float32 on the CPU."""
+    """Return whether the weights are constants in float32."""
     weights = (bases.point_weights,) if bases.joint_weights is None else bases[1:]
-    return _is_one_set(bases.points) and not any(w.requires_grad or w.dtype != torch.float32 for w in weights)
+    return not any(weight.requires_grad or weight.dtype != torch.float32 for weight in weights)
+
+
+def _mixed(bases: KeypointBases, points: Tensor, joints: Tensor) -> Tensor:
+    with without_autocast("cpu"):
+        return mix_keypoints(bases, points, joints)
 
 
 def _scale_coefficients(value: Tensor, joints: int, count: int) -> Tensor | None:

@@ -65,11 +65,15 @@ def keypoints_pass(plan: Plan, constants: Constants, bases: KeypointBases, given
     """Return the posed keypoints (*B, K, 3)."""
     if bases.joint_weights is not None and not bases.points.weights.shape[-1]:
         return bases.joint_weights @ joints_pass(plan, constants, given)
-    points, joints = subset_pass(plan, constants, bases.points, given, given.batch)
+    return mix_keypoints(bases, *subset_pass(plan, constants, bases.points, given, given.batch))
+
+
+def mix_keypoints(bases: KeypointBases, points: Tensor, joints: Tensor) -> Tensor:
+    """Return the keypoints (*B, K, 3) of posed points (*B, P, 3) and joints (*B, J, 3)."""
     keypoints = _mean(bases.point_weights, points)
     return keypoints if bases.joint_weights is None else keypoints + _mean(bases.joint_weights, joints)
 
 
 def _mean(weights: Tensor, points: Tensor) -> Tensor:
-    """Return weights (K, P) times points (*B, P, 3), whose planes lie one after the other, as one product."""
+    """Return weights (K, P) times points (*B, P, 3) as one product, for which planes lie one after the other."""
     return (points.mT @ weights.mT).mT

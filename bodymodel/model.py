@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 
 from ..geometry import to_matrix
 from ..geometry.checks import broadcast_batches, expect_finite, expect_shape
+from . import compiled_op as compiled_op  # registers the operators of compiled programs
 from .arguments import (
     BodyArguments,
     PoseArguments,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import Any
 
@@ -15,6 +16,8 @@ from .skinning import VertexBases
 
 # From about this many vertices on, the directions no longer fit into a core's caches, and fewer bytes are less time.
 MANY = 2048
+# How many things packed one memory keeps: a new view at every call is packed at every call, but does not pile up.
+MOST_VIEWS = 8
 
 
 class Packed:
@@ -34,6 +37,32 @@ def packed_on(owner: Tensor, sources: tuple[Tensor | None, ...], pack: Callable[
     if kept is None or not all(map(is_, kept.sources, sources)):
         kept = owner._physique_packed = Packed(pack(), sources)  # pyright: ignore[reportAttributeAccessIssue]
     return kept.packed
+
+
+def packed_with(sources: Sequence[Tensor], pack: Callable[[], Any], about: str = "") -> Any:
+    """Return what `pack` makes of `sources`, which is kept with the memory of the first as long as that lives.
+
+    Unlike what `packed_on` keeps, other views of the same memory find it again, such as graphs hand on, and it leaves
+    nothing on tensors that are saved. It keeps no source alive.
+
+    Args:
+        sources: what is packed.
+        pack: packs it.
+        about: what else the result depends on.
+    """
+    memory: Any = sources[0].untyped_storage()
+    if not hasattr(memory, "_physique_packed"):
+        memory._physique_packed = {}
+    kept: dict[Any, tuple[Any, list[Any]]] = memory._physique_packed
+    views = about, tuple((value.storage_offset(), value.shape, value.stride()) for value in sources)
+    others = [value.untyped_storage() for value in sources[1:]]
+    packed, references = kept.get(views, (None, []))
+    if packed is None or not all(reference() is other for reference, other in zip(references, others, strict=True)):
+        packed = pack()
+        if len(kept) == MOST_VIEWS:
+            del kept[next(iter(kept))]
+        kept[views] = packed, [weakref.ref(other) for other in others]
+    return packed
 
 
 def pack_tree(
