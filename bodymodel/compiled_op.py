@@ -48,9 +48,13 @@ def pose(
         vertices (B, N, 3), joints (B, J, 3), and rotations (B, J, 3, 3), or nothing (0,) where they are not wanted.
     """
     call = _Call(values, tree, points, names, model, turned)
-    nothing = [] if points else [values[0].new_empty(shape) for shape in _shapes(values, points, model, turned)[:1]]
-    found = (*nothing, *call.forward())
-    return found if turned else (*found, values[0].new_empty(0))
+    found = list(call.forward())
+    if not points:
+        found.insert(0, values[0].new_empty(len(values[0]), 0, 3))
+    if not turned:
+        found.append(values[0].new_empty(0))
+    posed, joints, rotations = found
+    return posed, joints, rotations
 
 
 def pose_backward(

@@ -243,7 +243,7 @@ def _is_one_set(bases: VertexBases) -> bool:
 
 def _are_constant(bases: KeypointBases) -> bool:
     """Return whether the weights are constants in float32."""
-    weights = (bases.point_weights,) if bases.joint_weights is None else bases[1:]
+    weights = [weight for weight in bases[1:] if weight is not None]
     return not any(weight.requires_grad or weight.dtype != torch.float32 for weight in weights)
 
 
