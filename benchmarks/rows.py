@@ -110,10 +110,13 @@ def _measure_passes(
 ) -> Result:
     bench.compared(family, quantity)
     posed = make_bodies(bench.subject(family, NUM_POINTS), bodies, device)
-    calls = passes(bench.libraries(family, NUM_POINTS, device), quantity, posed, backward=kind == "fwd+bwd")
+    backward = kind == "fwd+bwd"
+    calls = passes(bench.libraries(family, NUM_POINTS, device), quantity, posed, backward=backward)
     clock: Clock = _gpu_clock if device == "cuda" else time.process_time
     effort = bench.effort(bodies)
-    return _result(name, measure(calls, budget=effort.budget, rounds=effort.rounds, clock=clock), "us", 1e6 / bodies)
+    with torch.set_grad_enabled(backward):
+        found = measure(calls, budget=effort.budget, rounds=effort.rounds, clock=clock)
+    return _result(name, found, "us", 1e6 / bodies)
 
 
 def _fit_rows(bench: Workbench) -> Iterator[Row]:
