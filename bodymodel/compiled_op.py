@@ -69,7 +69,7 @@ def pose_backward(
     model: str,
     turned: bool,
 ) -> list[Tensor]:
-    """Return gradients by the `values` that are `needed`, of those by the results of `pose` (None: zero)."""
+    """Return gradients by the `values` that are `needed`, of those by the results of `pose` (None: zero); then (0,)."""
     call = _Call(values, tree, points, names, model, turned)
     upstream = posed, joints, rotations
     for value, shape in zip(upstream, _shapes(values, points, model, turned), strict=True):
@@ -80,7 +80,8 @@ def pose_backward(
             )
     upstream = upstream if turned else upstream[:2] if points else upstream[1:2]
     found = call.backward(tuple(call.reading.given.values()), upstream, tuple(needed))
-    return [slope.view(value.shape) for slope, value in zip(found, values, strict=True) if slope is not None]
+    slopes = [slope.view(value.shape) for slope, value in zip(found, values, strict=True) if slope is not None]
+    return [*slopes, values[0].new_empty(0)]  # PyTorch's C++ programs crash at a list of one
 
 
 class _Call(CompiledCall):
@@ -140,7 +141,8 @@ def _backward_shapes(
     posed: Tensor | None, joints: Tensor | None, rotations: Tensor | None, values: Tensors, *others: Any
 ) -> list[Tensor]:
     needed = others[2]
-    return [value.new_empty(value.shape) for value, needs in zip(values, needed, strict=True) if needs]
+    slopes = [value.new_empty(value.shape) for value, needs in zip(values, needed, strict=True) if needs]
+    return [*slopes, values[0].new_empty(0)]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -210,7 +212,8 @@ def _backward_of_all(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple
     upstream = _as_one_batch(inputs[:3], in_dims[:3], info.batch_size)
     values = _as_one_batch(inputs[3], in_dims[3], info.batch_size)
     found = torch.ops.physique.pose_backward(*upstream, values, *inputs[4:])
-    return [_mapped(value, info.batch_size) for value in found], [0] * len(found)
+    *slopes, nothing = found
+    return [*(_mapped(value, info.batch_size) for value in slopes), nothing], [*(0 for _ in slopes), None]
 
 
 def _as_one_batch(values: Sequence[Any], dims: Sequence[int | None], size: int) -> list[Any]:

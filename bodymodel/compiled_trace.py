@@ -19,6 +19,9 @@ from .skinning import VertexBases
 if TYPE_CHECKING:
     from .compiled_passes import CompiledPasses
 
+# Compilers keep programs on disk, and find them by what an operator is given: a new number for operators that take or
+# return something else.
+OPERATORS = 1
 # PyTorch 2.7 has all that is used here. With an older one, compiled programs are made of the plain path.
 HAS_OPERATORS = hasattr(torch.compiler, "is_exporting")
 
@@ -84,18 +87,18 @@ def _unflat(value: Tensor, batch: torch.Size) -> Tensor:
 
 
 def describe(plan: Plan, signature: Signature) -> str:
-    """Return what there is to know of a model beside its tensors, such as "flame 5023 1 betas:9,expression:9 jaw_pose".
+    """Return what there is to know of a model beside its tensors, such as "1 flame 5023 1 betas:9,expression:9 ".
 
     Without quotes: PyTorch writes it into C++ programs as it is.
     """
     counts = [f"{name}:{count}" for name, (_, count) in signature.coefficients.items()]
     shape = plan.num_vertices, int(plan.has_correctives)
-    return " ".join(map(str, (plan.row.name, *shape, ",".join(counts), ",".join(plan.fixed))))
+    return " ".join(map(str, (OPERATORS, plan.row.name, *shape, ",".join(counts), ",".join(plan.fixed))))
 
 
 def read_description(text: str) -> tuple[Plan, Signature, Skeleton]:
     """Return what `describe` was given, and the tree."""
-    family, vertices, has_correctives, counts, fixed = text.split(" ")
+    _, family, vertices, has_correctives, counts, fixed = text.split(" ")
     row, parts = family_by_name(family), tuple(filter(None, fixed.split(",")))
     pairs = [pair.split(":") for pair in filter(None, counts.split(","))]
     signature = Signature(row, [(name, int(count)) for name, count in pairs], parts)

@@ -162,6 +162,11 @@ def test_programs_that_are_c_plus_plus_throughout_call_the_operator():
     model, arguments = model_and_arguments()
     with torch._inductor.config.patch(cpp_wrapper=True):
         assert_runs_on_the_operator(model, arguments, "inductor")
+        torch.compiler.reset()
+        pose = arguments["body_pose"].requires_grad_()
+        joints = torch.compile(lambda p: model.joints(body_pose=p))(pose)  # of which one gradient is made
+        found = torch.autograd.grad(joints.square().sum(), pose)
+    assert_same_gradients(found, torch.autograd.grad(model.joints(body_pose=pose).square().sum(), pose))
 
 
 @pytest.mark.slow
@@ -448,7 +453,7 @@ def test_vmap_of_the_operators_is_a_loop(kind):
     needed = [True, True, False, True]
 
     def slope(upstream, values):
-        return torch.ops.physique.pose_backward(*upstream, values, tree, points, needed, *rest)
+        return torch.ops.physique.pose_backward(*upstream, values, tree, points, needed, *rest)[:-1]
 
     slopes = torch.func.vmap(slope, in_dims=(upstream_dims, dims))(upstream, values)
     loop = [slope([u if u is None else u[k] for u in upstream], one(values, k)) for k in range(5)]
@@ -457,6 +462,29 @@ def test_vmap_of_the_operators_is_a_loop(kind):
         torch.func.vmap(lambda t: torch.ops.physique.pose(one(values, 0), [t, *tree[1:]], points, *rest))(
             tree[0].expand(2, -1)
         )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_operator_is_differentiated_twice(kind):
+    model, arguments = model_and_arguments("smpl", (2,))
+    values, tree, points, *rest = operands(model, arguments, kind)
+    exact = BodyModel(model.data, dtype=torch.float64)
+    wide = {name: value.double() for name, value in arguments.items()}
+
+    def ours(pose):
+        return torch.ops.physique.pose([*values[:2], pose, values[3]], tree, points, *rest)
+
+    def right(pose):
+        if kind == "joints":
+            return [exact.joints(**wide | {"body_pose": pose})]
+        return exact(**wide | {"body_pose": pose})[: 3 if kind == "whole" else 2]
+
+    found = []
+    for run, given in ((ours, arguments), (right, wide)):
+        pose = given["body_pose"].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(sum(value.square().sum() for value in run(pose)), pose, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), pose)[0].double())
+    torch.testing.assert_close(*found, rtol=0, atol=1e-4 * found[1].abs().max().item())
 
 
 def test_gradients_pass_through_vmap_of_the_operator():
