@@ -18,8 +18,8 @@ Call = Callable[[], object]
 def passes(libraries: Mapping[str, Library], quantity: str, bodies: Bodies, *, backward: bool) -> dict[str, Call]:
     """Return what each library does for one quantity, by name.
 
-    Forward is to be called without gradients, which take a microsecond or two to switch off and on for every call. Backward
-    is `torch.autograd.grad` to all arguments, the upstream gradient given.
+    Forward is to be called without gradients, which take a microsecond or two to switch off and on for every call.
+    Backward is `torch.autograd.grad` to all arguments, the upstream gradient given.
     """
     calls: dict[str, Call] = {}
     upstream = None

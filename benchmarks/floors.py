@@ -28,7 +28,7 @@ MEMORY_BOUND = (
 SPREAD = "runs differ by a tenth, and what is asked lies within that"
 
 FLOORS: dict[str, Floor] = {
-    "SMPL vertices fwd B=1": Floor(2.3, 3.5, 1.6, MEMORY_BOUND),
+    "SMPL vertices fwd B=1": Floor(2.3, 3.5, 1.5, MEMORY_BOUND),
     "SMPL vertices fwd B=32": Floor(1.6, 2.2, 1.6),
     "SMPL vertices fwd B=256": Floor(3.0, 4.5, 3.0),
     "SMPL vertices fwd+bwd B=1": Floor(2.7, 3.5, 1.7, MEMORY_BOUND + ", and backward takes a second one"),
@@ -53,7 +53,6 @@ FLOORS: dict[str, Floor] = {
 
 # With the compiled kernel: of these rows more, of the others the same. Read two thirds of the directions at batch 1.
 FEWER_BYTES = "one pass over 12 MB of packed directions takes 0.4 ms at 30 GB/s, of smplx's 2.1 ms"
-ENGINE = "most of it is what autograd's engine takes for any call"
 COMPILED: dict[str, Floor] = FLOORS | {
     "SMPL vertices fwd B=1": Floor(6, 7.5, 3.0, FEWER_BYTES),
     "SMPL vertices fwd B=32": Floor(4, 5, 4),
@@ -61,23 +60,21 @@ COMPILED: dict[str, Floor] = FLOORS | {
     "SMPL vertices fwd+bwd B=1": Floor(6, 7.5, 3.0, FEWER_BYTES + ", and backward takes a second one"),
     "SMPL vertices fwd+bwd B=32": Floor(4, 5, 4),
     "SMPL vertices fwd+bwd B=256": Floor(5.5, 7, 5.5),
-    "SMPL joints fwd B=1": Floor(
-        250, 400, 170, "a call of PyTorch's own costs a microsecond, of the 8 that this takes"
-    ),
+    "SMPL joints fwd B=1": Floor(250, 400, 250),
     "SMPL joints fwd B=8": Floor(250, 550, 250),
     "SMPL joints fwd B=32": Floor(250, 600, 250),
     "SMPL joints fwd B=256": Floor(250, 1000, 250),
-    "SMPL joints fwd+bwd B=1": Floor(60, 120, 45, ENGINE),
-    "SMPL joints fwd+bwd B=32": Floor(250, 600, 225, SPREAD),
+    "SMPL joints fwd+bwd B=1": Floor(60, 120, 60),
+    "SMPL joints fwd+bwd B=32": Floor(250, 600, 250),
     "SMPL joints fwd+bwd B=256": Floor(500, 1200, 500),
-    "SMPL keypoints fwd B=1": Floor(110, 130, 105, SPREAD),
+    "SMPL keypoints fwd B=1": Floor(110, 130, 110),
     "SMPL keypoints fwd B=256": Floor(110, 200, 110),
     "SMPL keypoints fwd+bwd B=256": Floor(94, 190, 94),
-    "SMPL points fwd B=1": Floor(50, 90, 45, SPREAD),
+    "SMPL points fwd B=1": Floor(50, 90, 50),
     "SMPL points fwd B=256": Floor(50, 95, 50),
     "SMPL points fwd+bwd B=256": Floor(50, 85, 50),
     "SMPL 300 Adam steps B=10": Floor(
-        25, 35, 18, "of a step the model takes a third; the rest is loss, graph and optimiser, which every library pays"
+        25, 35, 22, "of a step the model takes half; the rest is loss, graph and optimiser, which every library pays"
     ),
     "SMPL memory fwd B=1024": Floor(10, 12, 10),
     "SMPL memory fwd+bwd B=1024": Floor(10, 14, 10),
