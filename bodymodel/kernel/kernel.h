@@ -23,6 +23,7 @@ typedef struct {
     int *shape_start;    /* (shape_slots) first direction of each */
     int *part_start;     /* (part_slots) first joint of each */
     int *part_joints;    /* (part_slots) how many */
+    int *part_feature;   /* (part_slots + 1) first of the features that each drives */
     float *still;        /* (J, 3) axis-angle of parts left out */
     float *lever;        /* (1 + S, 2 J, 3): bones then rest joints, of the mean and along each direction */
 } Tree;

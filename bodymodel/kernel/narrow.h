@@ -5,18 +5,22 @@
 INLINE void blend_digits(const Plan *plan, ptrdiff_t tile, const float *drive, int s, vf v[3])
 {
     const Points *points = plan->points;
-    const float *rows = points->shape_rows + tile * points->shapes * ROW, *scales = points->scales + tile * points->features;
+    const float *rows = points->shape_rows + tile * points->shapes * ROW;
+    const float *scales = points->scales + tile * points->features;
     vf sum[3] = {{0}};
-    for (ptrdiff_t k = plan->first_row; k < points->shapes; k++) {
-        UNROLL(3)
-        for (int c = 0; c < 3; c++) sum[c] += drive[k] * load(rows + k * ROW + TILE * c + s);
-    }
-    for (ptrdiff_t f = 0; f < points->features; f++) {
-        vf row[3];
-        unpack_row(digits_of(points, tile, f), s, row);
-        float coefficient = drive[points->shapes + f] * scales[f];
-        UNROLL(3)
-        for (int c = 0; c < 3; c++) sum[c] += coefficient * row[c];
+    EACH_RANGE(plan, r) {
+        ptrdiff_t k = r->begin;
+        for (; k < points->shapes; k++) {
+            UNROLL(3)
+            for (int c = 0; c < 3; c++) sum[c] += drive[k] * load(rows + k * ROW + TILE * c + s);
+        }
+        EACH_DIGIT_ROW(r, k, ahead) {
+            vf row[3];
+            unpack_row(digits_of(points, tile, k, ahead), s, row);
+            float coefficient = drive[k] * scales[k - points->shapes];
+            UNROLL(3)
+            for (int c = 0; c < 3; c++) sum[c] += coefficient * row[c];
+        }
     }
     UNROLL(3)
     for (int c = 0; c < 3; c++) v[c] = sum[c] + load(points->mean + tile * ROW + TILE * c + s);
@@ -27,25 +31,27 @@ INLINE void narrow_blend(const Plan *plan, const float *rows, const float *mean,
                          const int count)
 {
     vf sum[NARROW][3] = {{{0}}}, odd[3] = {{0}};
-    ptrdiff_t k = plan->first_row;
-    if (count == 1) {
-        for (; k + 2 <= plan->rows; k += 2) {
-            UNROLL(3)
-            for (int c = 0; c < 3; c++) {
-                sum[0][c] += drive[k] * load(rows + k * ROW + TILE * c + s);
-                odd[c] += drive[k + 1] * load(rows + (k + 1) * ROW + TILE * c + s);
+    EACH_RANGE(plan, r) {
+        ptrdiff_t k = r->begin;
+        if (count == 1) {
+            for (; k + 2 <= r->end; k += 2) {
+                UNROLL(3)
+                for (int c = 0; c < 3; c++) {
+                    sum[0][c] += drive[k] * load(rows + k * ROW + TILE * c + s);
+                    odd[c] += drive[k + 1] * load(rows + (k + 1) * ROW + TILE * c + s);
+                }
             }
         }
-    }
-    for (; k < plan->rows; k++) {
-        vf row[3];
-        UNROLL(3)
-        for (int c = 0; c < 3; c++) row[c] = load(rows + k * ROW + TILE * c + s);
-        UNROLL(8)
-        for (int b = 0; b < count; b++) {
-            float coefficient = drive[b * plan->width + k];
+        for (; k < r->end; k++) {
+            vf row[3];
             UNROLL(3)
-            for (int c = 0; c < 3; c++) sum[b][c] += coefficient * row[c];
+            for (int c = 0; c < 3; c++) row[c] = load(rows + k * ROW + TILE * c + s);
+            UNROLL(8)
+            for (int b = 0; b < count; b++) {
+                float coefficient = drive[b * plan->width + k];
+                UNROLL(3)
+                for (int c = 0; c < 3; c++) sum[b][c] += coefficient * row[c];
+            }
         }
     }
     UNROLL(8)
@@ -163,32 +169,33 @@ INLINE void narrow_products_of(const Plan *plan, const float *rows, ptrdiff_t ti
     const int some = SUMS / count;
     pulls += (body - plan->wide) * ROW;
     to += body * plan->width;
-    for (ptrdiff_t k = plan->first_row; k < plan->rows; k += PANEL) {
-        ptrdiff_t left = plan->rows - k;
-        vf part[NARROW][PANEL];
-        for (int q = 0; q < PANEL; q += some) { /* what it reads beyond the last row is not used */
-            vf sum[SUMS] = {{0}};
-            const float *row = rows + (k + q) * ROW, *pull = pulls;
-            for (ptrdiff_t tile = 0; tile < tiles; tile++, row += plan->rows * ROW, pull += plan->narrow * ROW)
-                for (int i = 0; i < ROW; i += W) {
-                    vf p[NARROW];
-                    UNROLL(8)
-                    for (int b = 0; b < count; b++) p[b] = load(pull + b * ROW + i);
-                    UNROLL(16)
-                    for (int r = 0; r < some; r++) {
-                        vf one = load(row + r * ROW + i);
-                        IN_REGISTER(one);
+    EACH_RANGE(plan, r)
+        for (ptrdiff_t k = r->begin; k < r->end; k += PANEL) {
+            ptrdiff_t left = r->end - k;
+            vf part[NARROW][PANEL];
+            for (int q = 0; q < PANEL; q += some) { /* what it reads beyond the last row is not used */
+                vf sum[SUMS] = {{0}};
+                const float *row = rows + (k + q) * ROW, *pull = pulls;
+                for (ptrdiff_t tile = 0; tile < tiles; tile++, row += plan->rows * ROW, pull += plan->narrow * ROW)
+                    for (int i = 0; i < ROW; i += W) {
+                        vf p[NARROW];
                         UNROLL(8)
-                        for (int b = 0; b < count; b++) sum[b * some + r] += p[b] * one;
+                        for (int b = 0; b < count; b++) p[b] = load(pull + b * ROW + i);
+                        UNROLL(16)
+                        for (int n = 0; n < some; n++) {
+                            vf one = load(row + n * ROW + i);
+                            IN_REGISTER(one);
+                            UNROLL(8)
+                            for (int b = 0; b < count; b++) sum[b * some + n] += p[b] * one;
+                        }
                     }
-                }
-            UNROLL(16)
-            for (int n = 0; n < SUMS; n++) part[n / some][q + n % some] = sum[n];
+                UNROLL(16)
+                for (int n = 0; n < SUMS; n++) part[n / some][q + n % some] = sum[n];
+            }
+            for (int b = 0; b < count; b++)
+                for (int q = 0; q < PANEL && q < left; q += W)
+                    add_to(to + b * plan->width + k + q, sums_across(part[b] + q), left - q);
         }
-        for (int b = 0; b < count; b++)
-            for (int q = 0; q < PANEL && q < left; q += W)
-                add_to(to + b * plan->width + k + q, sums_across(part[b] + q), left - q);
-    }
 }
 
 /* Products of `count` rows of digits, of at most W, with what pulls at a tile's points, in units of the rows' scales. */
@@ -217,19 +224,23 @@ static void straight_products(const Plan *plan, ptrdiff_t tile, const float *pul
     const Points *points = plan->points;
     ptrdiff_t shapes = points->shapes, features = points->features;
     const float *rows = points->shape_rows + tile * shapes * ROW, *scales = points->scales + tile * features;
-    const int32_t *digits = points->digits + tile * features * WORDS;
     vf pull[ROW / W];
     for (int n = 0; n < ROW / W; n++) pull[n] = load(pulls + n * W);
-    for (ptrdiff_t k = plan->first_row; k < shapes; k += W) {
-        vf part[W] = {{0}};
-        for (int q = 0; q < W && k + q < shapes; q++)
-            for (int n = 0; n < ROW / W; n++) part[q] += load(rows + (k + q) * ROW + n * W) * pull[n];
-        add_to(to + k, sums_across(part), shapes - k);
-    }
-    for (ptrdiff_t f = 0; f < features; f += W, digits += W * WORDS) {
-        int left = features - f < W ? (int)(features - f) : W;
-        vf sums = left == W ? digit_products(digits, features * WORDS, pull, W) : digit_products(digits, features * WORDS, pull, left);
-        add_to(to + shapes + f, load(scales + f) * sums, left);
+    EACH_RANGE(plan, r) {
+        ptrdiff_t k = r->begin;
+        for (; k < shapes; k += W) {
+            vf part[W] = {{0}};
+            for (int q = 0; q < W && k + q < shapes; q++)
+                for (int n = 0; n < ROW / W; n++) part[q] += load(rows + (k + q) * ROW + n * W) * pull[n];
+            add_to(to + k, sums_across(part), shapes - k);
+        }
+        const int32_t *digits = points->digits + (tile * features + larger(r->begin, shapes) - shapes) * WORDS;
+        for (k = larger(r->begin, shapes); k < r->end; k += W, digits += W * WORDS) {
+            int left = r->end - k < W ? (int)(r->end - k) : W;
+            ptrdiff_t next = features * WORDS;
+            vf sums = left == W ? digit_products(digits, next, pull, W) : digit_products(digits, next, pull, left);
+            add_to(to + k, load(scales + k - shapes) * sums, left);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ static void *lines(size_t bytes, int *failed)
 static void tree_free(Tree *t)
 {
     if (!t) return;
-    void *owned[] = {t->parent, t->moving, t->shape_start, t->part_start, t->part_joints, t->still, t->lever};
+    void *owned[] = {t->parent, t->moving, t->shape_start, t->part_start, t->part_joints, t->part_feature, t->still, t->lever};
     for (size_t n = 0; n < sizeof owned / sizeof *owned; n++) free(owned[n]);
     free(t);
 }
@@ -69,11 +69,14 @@ PyObject *make_tree(PyObject *self, PyObject *args)
         t->shape_start = copy(&shape_start, &failed);
         t->part_joints = copy(&part_joints, &failed);
         t->part_start = copy(&part_joints, &failed);
+        if (!(t->part_feature = calloc((size_t)t->part_slots + 1, sizeof(int)))) failed = 1;
         t->still = copy(&still, &failed);
         t->lever = copy(&lever, &failed);
-        for (int n = 0, start = 0; !failed && n < t->part_slots; n++) {
+        for (int n = 0, start = 0, feature = 0; !failed && n < t->part_slots; n++) {
             t->part_start[n] = start;
             start += t->part_joints[n];
+            while (feature < t->features && t->moving[feature] < 9 * (start - 1)) feature++;
+            t->part_feature[n + 1] = feature;
         }
     }
     if (failed) PyErr_NoMemory();

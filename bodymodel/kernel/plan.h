@@ -5,12 +5,23 @@
 #include "kernel.h"
 #include "vectors.h"
 
+INLINE ptrdiff_t larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+
+/* Rows side by side. `jump` is how many rows of digits lie between its end and the next that are read, in the next tile after
+ * the last. */
+typedef struct {
+    ptrdiff_t begin, end, jump;
+} Range;
+
+#define EACH_RANGE(plan, r) for (const Range *r = (plan)->range; r < (plan)->range + (plan)->ranges; r++)
+
 /* How one call is cut up. A "drive" is what the points of a body need of it, see `chain_forward`. */
 typedef struct {
     const Call *call;
     const Points *points;
     ptrdiff_t rows, width; /* S + P; numbers in a drive */
-    ptrdiff_t first_row;   /* S where no shape is given, else 0 */
+    int ranges;            /* the rows that a call needs: of shape, if any is given, and of the parts that are not left out */
+    Range range[MOST_SLOTS + 1];
     ptrdiff_t wide, narrow; /* bodies that pass each way */
     ptrdiff_t deep;        /* tiles of a block */
     int straight;          /* whether the digits of rows are blended without making the rows first */
@@ -41,33 +52,46 @@ INLINE void unpack_row(const int32_t *from, int s, vf out[3])
     out[2] = __builtin_convertvector((vi)((vu)x << 21 | last >> 11), vf);
 }
 
-INLINE const int32_t *digits_of(const Points *points, ptrdiff_t tile, ptrdiff_t feature)
+/* Return a row's digits, and ask for those `ahead` rows later. */
+INLINE const int32_t *digits_of(const Points *points, ptrdiff_t tile, ptrdiff_t row, ptrdiff_t ahead)
 {
-    const int32_t *from = points->digits + (tile * points->features + feature) * WORDS;
-    __builtin_prefetch(from + AHEAD * WORDS);
-    __builtin_prefetch(from + AHEAD * WORDS + TILE);
+    const int32_t *from = points->digits + (tile * points->features + row - points->shapes) * WORDS;
+    __builtin_prefetch(from + ahead * WORDS);
+    __builtin_prefetch(from + ahead * WORDS + TILE);
     return from;
 }
+
+/* The rows k of digits of a range, up to its end, each with how far ahead lies what is to be asked for. */
+#define EACH_DIGIT_ROW(r, k, ahead)                                                                                    \
+    for (ptrdiff_t last = 0, ahead = AHEAD; last < 2; last++, ahead += (r)->jump)                                      \
+        for (; k < (r)->end - (last ? 0 : AHEAD); k++)
 
 INLINE float *rows_of(const Points *points, ptrdiff_t tile)
 {
     return points->rows + tile * (points->shapes + points->features) * ROW;
 }
 
-/* Make the rows of a tile from their digits. */
-static void make_rows(const Points *points, ptrdiff_t tile, ptrdiff_t first_row, float *made)
+/* Make the rows of a tile that are needed from their digits. */
+static void make_rows(const Plan *plan, ptrdiff_t tile, float *made)
 {
-    ptrdiff_t shapes = points->shapes, features = points->features;
-    if (first_row == 0) memcpy(made, points->shape_rows + tile * shapes * ROW, sizeof(float) * (size_t)shapes * ROW);
-    for (ptrdiff_t f = 0; f < features; f++) {
-        const int32_t *from = digits_of(points, tile, f);
-        float scale = points->scales[tile * features + f];
-        UNROLL(4)
-        for (int s = 0; s < TILE; s += W) {
-            vf row[3];
-            unpack_row(from, s, row);
-            UNROLL(3)
-            for (int c = 0; c < 3; c++) store(made + (shapes + f) * ROW + TILE * c + s, scale * row[c]);
+    const Points *points = plan->points;
+    ptrdiff_t shapes = points->shapes;
+    const float *scales = points->scales + tile * points->features;
+    EACH_RANGE(plan, r) {
+        ptrdiff_t k = r->begin;
+        if (k < shapes) {
+            memcpy(made, points->shape_rows + tile * shapes * ROW, sizeof(float) * (size_t)shapes * ROW);
+            k = shapes;
+        }
+        EACH_DIGIT_ROW(r, k, ahead) {
+            const int32_t *from = digits_of(points, tile, k, ahead);
+            UNROLL(4)
+            for (int s = 0; s < TILE; s += W) {
+                vf row[3];
+                unpack_row(from, s, row);
+                UNROLL(3)
+                for (int c = 0; c < 3; c++) store(made + k * ROW + TILE * c + s, scales[k - shapes] * row[c]);
+            }
         }
     }
 }

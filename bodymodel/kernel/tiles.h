@@ -36,7 +36,7 @@ static void tiles_pass(const Plan *plan, ptrdiff_t begin, ptrdiff_t end, Own own
             for (ptrdiff_t n = 0; n < tiles; n++) {
                 ptrdiff_t tile = block + n;
                 float *now = rows + n * plan->rows * ROW;
-                if (plan->points->digits && !plan->straight) make_rows(plan->points, tile, plan->first_row, now);
+                if (plan->points->digits && !plan->straight) make_rows(plan, tile, now);
                 for (ptrdiff_t body = first; body < last; body += W) {
                     if (own.gradients) wide_backward(plan, now, tile, body, own.gradients);
                     else wide_forward(plan, now, tile, body);
@@ -61,15 +61,33 @@ static void gather_turns(const Plan *plan, float *gradients, const float *turns)
     }
 }
 
+/* What is left out does not turn, and so drives no row; nor is a gradient by it wanted. */
+static void choose_rows(Plan *plan)
+{
+    const Tree *t = plan->call->tree;
+    const Slot *slots = plan->call->slots;
+    for (int n = 0; n < t->shape_slots && !plan->ranges; n++)
+        if (slots[n].data) plan->range[plan->ranges++] = (Range){0, t->shapes, 0};
+    for (int n = 0; n < t->part_slots; n++) {
+        Range part = {t->shapes + t->part_feature[n], t->shapes + t->part_feature[n + 1], 0};
+        Range *last = plan->range + plan->ranges - 1;
+        if (!slots[t->shape_slots + n].data || part.begin == part.end) continue;
+        if (plan->ranges && last->end == part.begin) last->end = part.end;
+        else plan->range[plan->ranges++] = part;
+    }
+    for (int n = 0; n < plan->ranges; n++) {
+        ptrdiff_t next = n + 1 < plan->ranges ? plan->range[n + 1].begin : larger(plan->range[0].begin, t->shapes) + t->features;
+        plan->range[n].jump = next - plan->range[n].end;
+    }
+}
+
 static Plan plan_of(const Call *call, int backward)
 {
     Plan plan = {.call = call, .points = call->points};
     if (!call->points) return plan;
     plan.rows = call->points->shapes + call->points->features;
     plan.width = plan.rows + 3 + 12 * (ptrdiff_t)call->tree->joints;
-    plan.first_row = call->points->shapes;
-    for (int n = 0; n < call->tree->shape_slots; n++)
-        if (call->slots[n].data) plan.first_row = 0;
+    choose_rows(&plan);
     plan.wide = call->bodies / W * W;
     plan.narrow = call->bodies - plan.wide;
     plan.straight = call->points->digits && call->bodies == 1;

@@ -5,12 +5,13 @@ INLINE void wide_blend(const Plan *plan, const float *rows, const float *mean, c
 {
     for (int begin = 0; begin < ROW; begin += HELD) {
         vf sum[HELD] = {{0}};
-        for (ptrdiff_t k = plan->first_row; k < plan->rows; k++) {
-            vf coefficient = load(drive + k * W);
-            const float *row = rows + k * ROW + begin;
-            UNROLL(24)
-            for (int i = 0; i < HELD; i++) sum[i] += coefficient * row[i];
-        }
+        EACH_RANGE(plan, r)
+            for (ptrdiff_t k = r->begin; k < r->end; k++) {
+                vf coefficient = load(drive + k * W);
+                const float *row = rows + k * ROW + begin;
+                UNROLL(24)
+                for (int i = 0; i < HELD; i++) sum[i] += coefficient * row[i];
+            }
         /* The metre-sized mean comes last: its rounding is then made once. */
         UNROLL(24)
         for (int i = 0; i < HELD; i++) v[begin + i] = sum[i] + mean[begin + i];
@@ -59,7 +60,7 @@ static void wide_forward(const Plan *plan, const float *rows, ptrdiff_t tile, pt
 
 /* Add to rows of `to` the products of the rows of D with p, `block` rows at a time in registers. */
 #define WIDE_BLOCK(block)                                                                                              \
-    for (; k + block <= plan->rows; k += block) {                                                                      \
+    for (; k + block <= r->end; k += block) {                                                                          \
         vf sum[block] = {{0}};                                                                                         \
         const float *from = rows + k * ROW;                                                                            \
         for (int i = 0; i < ROW; i++, from++) {                                                                        \
@@ -109,8 +110,10 @@ static void wide_backward(const Plan *plan, const float *rows, ptrdiff_t tile, p
             p[TILE * c + i] = turn[c] * g[3 * i] + turn[3 + c] * g[3 * i + 1] + turn[6 + c] * g[3 * i + 2];
     }
     for (int r = 0; r < 3; r++) store(to_shift + r * W, load(to_shift + r * W) + shift[r]);
-    ptrdiff_t k = plan->first_row;
-    WIDE_BLOCK(HELD)
-    WIDE_BLOCK(4)
-    WIDE_BLOCK(1)
+    EACH_RANGE(plan, r) {
+        ptrdiff_t k = r->begin;
+        WIDE_BLOCK(HELD)
+        WIDE_BLOCK(4)
+        WIDE_BLOCK(1)
+    }
 }

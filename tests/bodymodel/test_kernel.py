@@ -281,6 +281,34 @@ def test_every_upstream_gradient_is_followed():
                 )
 
 
+LEFT_OUT = (
+    (),
+    ("left_hand_pose", "right_hand_pose"),
+    ("body_pose", "jaw_pose"),
+    ("global_orient", "body_pose", "betas"),
+    ("leye_pose", "right_hand_pose"),
+)
+
+
+@pytest.mark.parametrize("vertices", [70, 2101])
+@pytest.mark.parametrize("names", LEFT_OUT, ids=len)
+@pytest.mark.parametrize("bodies", [1, 3, 18])
+def test_what_is_left_out_is_zero(bodies, names, vertices):
+    """Of the directions of parts that are left out none is read; 2101 vertices are packed as digits."""
+    model = BodyModel(synthetic_model("smplx", num_vertices=vertices))
+    exact = BodyModel(model.data, dtype=F64)
+    arguments = to(random_arguments(model.data, bodies), F32)
+    given = {name: value for name, value in arguments.items() if name not in names}
+    zeros = to({n: torch.zeros_like(v) if n in names else v for n, v in arguments.items()}, F64)
+    expected = [outputs(exact, zeros), dict(zip(arguments, gradients(exact, zeros), strict=True))]
+    for found, slopes in on_every_instruction_set(lambda: (outputs(model, given), gradients(model, given))):
+        for ours, right in zip(found, expected[0], strict=True):
+            torch.testing.assert_close(ours.double(), right, rtol=0, atol=CLOSE)
+        for name, ours in zip(given, slopes, strict=True):
+            right = expected[1][name]
+            torch.testing.assert_close(ours.double(), right, rtol=0, atol=1e-5 * right.abs().max().item())
+
+
 def test_weights_of_keypoints_that_are_learnt_get_their_gradients():
     model, exact, arguments, wide = both("smpl", (3,))
     slopes = []
