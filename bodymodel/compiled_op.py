@@ -97,13 +97,14 @@ class _Call(CompiledCall):
         if reading is None or len(reading.batch) != 1 or any(len(value) != reading.bodies for value in values):
             shapes = [tuple(value.shape) for value in values]
             raise ValueError(f"values: expected {names} of one batch (B,), float32, got {shapes}; call a model instead")
-        self.kernel, self.passes, self.reading, self.wanted = kernel, passes, reading, "vertices" if turned else ""
+        self.kernel, self.passes, self.reading, self.wanted = kernel, passes, reading, "joints"
         self.constants = {**dict(zip(passes.tree_names, tree, strict=True)), "_template": tree[0]}
         self.tree = packed_with(tree, lambda: passes.packed_tree(kernel, _checked(self.constants)), model)
         self.points, self.count, self.mixture = None, 0, None
         if points:
             template, directions, weights = points
             bases = VertexBases(template, directions, weights, passes.shapes)
+            self.wanted = "vertices" if turned else bases
             self.points = packed_with(
                 (directions, template, weights), lambda: _checked(bases._asdict()) and pack_points(kernel, bases)
             )

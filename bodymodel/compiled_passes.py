@@ -191,7 +191,7 @@ class CompiledPasses:
         return Reading(*read, values, any(value.requires_grad for value in values.values()))
 
     def _read_with_care(self, arguments: Mapping[str, Any]) -> Reading | None:
-        """Read arguments that want gradients, broadcast, are not contiguous, or in half precision; else return None."""
+        """Read arguments that broadcast, are not contiguous, or in half precision; else return None."""
         given: dict[int, Tensor] = {}
         batches: list[torch.Size] = []
         steps: list[int] = []

@@ -27,9 +27,14 @@ INLINE void blend_digits(const Plan *plan, ptrdiff_t tile, const float *drive, i
 }
 
 /* Blend `count` bodies: W points from s on. One body alone has two sums for each coordinate, or it would wait for them. */
-INLINE void narrow_blend(const Plan *plan, const float *rows, const float *mean, const float *drive, int s, vf v[][3],
+INLINE void narrow_blend(const Plan *plan, const float *rows, ptrdiff_t tile, const float *drive, int s, vf v[][3],
                          const int count)
 {
+    if (count == 1 && plan->straight) {
+        blend_digits(plan, tile, drive, s, v[0]);
+        return;
+    }
+    const float *mean = plan->points->mean + tile * ROW;
     vf sum[NARROW][3] = {{{0}}}, odd[3] = {{0}};
     EACH_RANGE(plan, r) {
         ptrdiff_t k = r->begin;
@@ -86,8 +91,7 @@ INLINE void narrow_forward_of(const Plan *plan, float *rows, ptrdiff_t tile, ptr
     for (int s = 0; s < TILE && s < left; s += W) {
         vf v[NARROW][3];
         const float *drive = plan->drives + body * plan->width;
-        if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0]);
-        else narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
+        narrow_blend(plan, rows, tile, drive, s, v, count);
         for (int b = 0; b < count; b++, drive += plan->width) {
             const float *shift = drive + plan->rows;
             vf turn[TILE];
@@ -119,8 +123,7 @@ INLINE void narrow_backward_of(const Plan *plan, float *rows, ptrdiff_t tile, pt
     for (int s = 0; s < TILE && s < left; s += W) {
         vf v[NARROW][3];
         const float *drive = plan->drives + body * plan->width;
-        if (count == 1 && plan->straight) blend_digits(plan, tile, drive, s, v[0]);
-        else narrow_blend(plan, rows, points->mean + tile * ROW, drive, s, v, count);
+        narrow_blend(plan, rows, tile, drive, s, v, count);
         for (int b = 0; b < count; b++, drive += plan->width) {
             vf pull[3], g[3], turn[TILE], by[TILE] = {{0}};
             narrow_turns(points, tile, s, drive + plan->rows + 3, turn);

@@ -70,9 +70,8 @@ static void choose_rows(Plan *plan)
         if (slots[n].data) plan->range[plan->ranges++] = (Range){0, t->shapes, 0};
     for (int n = 0; n < t->part_slots; n++) {
         Range part = {t->shapes + t->part_feature[n], t->shapes + t->part_feature[n + 1], 0};
-        Range *last = plan->range + plan->ranges - 1;
         if (!slots[t->shape_slots + n].data || part.begin == part.end) continue;
-        if (plan->ranges && last->end == part.begin) last->end = part.end;
+        if (plan->ranges && plan->range[plan->ranges - 1].end == part.begin) plan->range[plan->ranges - 1].end = part.end;
         else plan->range[plan->ranges++] = part;
     }
     for (int n = 0; n < plan->ranges; n++) {
