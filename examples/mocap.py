@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ def read_clips(path: str | Path, *, fps: float = 30.0, unit: float | None = None
         unit: metres in the unit of a .bvh, which does not tell it.
 
     Raises:
-        ValueError: a file of another kind, or of another skeleton.
+        ValueError: a file of another kind, of another skeleton, or of no human size in this unit.
         OSError: it cannot be read.
     """
     path = Path(path)
@@ -65,7 +66,12 @@ def read_clips(path: str | Path, *, fps: float = 30.0, unit: float | None = None
             raise ValueError(f"{path}: expected arrays joint_names and clip_<name>, got neither; see the usage")
         names, clips = stored
         return {name: _in_order(path, joints, names, fps) for name, joints in clips.items()}
-    motion = load_motion(path, unit=unit)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # of a skeleton in another unit no body can be made
+            motion = load_motion(path, unit=unit)
+    except UserWarning as warning:
+        raise ValueError(str(warning)) from None
     if motion.fps > fps:
         motion = motion.resample(fps)
     return {path.stem: _in_order(path, motion.joints.float(), motion.skeleton.names, float(motion.fps))}

@@ -34,3 +34,14 @@ def test_a_bad_file_ends_in_one_line_and_status_2(name, tmp_path):
     done = run("--motion", tmp_path / name, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+
+
+def test_a_skeleton_in_another_unit_is_refused_and_fitted_in_its_own(shared_data, tmp_path):
+    clip = shared_data / "mocap" / "cmu_jumping_jacks.bvh"
+    done = run("--motion", clip, "--out", tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and "unit" in done.stderr
+    done = run("--motion", clip, "--out", tmp_path, "--fps", 10, "--detail", "low", "--unit", 0.0254 / 0.45)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "cmu_jumping_jacks.npz", allow_pickle=False) as saved:
+        assert np.abs(saved["betas"]).max() < 10
